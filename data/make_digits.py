@@ -1,0 +1,51 @@
+"""Rebuild data/digits.npz from scikit-learn's copy of the UCI digits (see data/README.md).
+
+The project ships the result; only this script needs scikit-learn:
+
+    pip install scikit-learn
+    python data/make_digits.py
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+SPLITS = {"train": 1297, "valid": 200, "test": 300}
+SEED = 0
+
+
+def stratified_split(labels, sizes, rng):
+    """Row indices of each split, with every class in proportion; `sizes` adds up to len(labels).
+
+    The rows of a class are shuffled and spread evenly over (0, 1); sorting all rows by that
+    position and cutting at the sizes gives every split its share of each class, to within one row.
+    """
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        position[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+    return np.split(np.argsort(position), np.cumsum(sizes)[:-1])
+
+
+def main():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)  # (1797, 64) grey levels 0 … 16
+    rng = np.random.default_rng(SEED)
+    arrays = {"levels": np.uint8(16), "shape": np.array([8, 8], np.uint8)}
+    for split, rows in zip(SPLITS, stratified_split(labels, list(SPLITS.values()), rng)):
+        rows = rng.permutation(rows)
+        arrays[split] = images[rows].astype(np.uint8)
+        arrays[f"{split}_labels"] = labels[rows].astype(np.uint8)
+    path = Path(__file__).with_name("digits.npz")
+    np.savez_compressed(path, **arrays)
+    for split in SPLITS:
+        counts = np.bincount(arrays[f"{split}_labels"])
+        print(f"{split}: {len(arrays[split])} images, per class {counts.min()} to {counts.max()}")
+    digest = hashlib.md5(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
+    print(f"{path.name}: {path.stat().st_size} bytes, md5 of its arrays {digest}")
+
+
+if __name__ == "__main__":
+    main()

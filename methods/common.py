@@ -1,0 +1,1063 @@
+"""What every method shares: numerics, data, models and training. Nothing here estimates a gradient.
+
+    numerics        sigmoid, softplus, logit, affine, bernoulli_log_prob: all twice differentiable
+    tracing         stop_gradient, gradients
+    data            load_dataset
+    models          Toy, SBN; a method sees only init, draw_noise, infer, bound, centre, n_inputs
+    ground truth    exact_gradient, exact_model_gradient, quadrature
+    training        Adam, GradientVariance, multi_sample_bound, train, train_toy
+    command line    parser, parse, run
+
+Bounds are in nats per datum and are maximised. Training is in float32 on one BLAS thread (at batch
+24 a second one is slower) unless OPENBLAS_NUM_THREADS says otherwise, so import this before numpy.
+"""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import contextlib
+import csv
+import json
+import math
+import platform
+import signal
+import sys
+import time
+import warnings
+import zipfile
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import autograd.numpy as np
+from autograd.core import VJPNode, add_outgrads, vspace
+from autograd.extend import defvjp, primitive
+from autograd.numpy.numpy_vjps import unbroadcast_f
+from autograd.tracer import isbox, new_box, toposort, trace_stack
+from matplotlib.figure import Figure
+from scipy.special import logsumexp, ndtri
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+NOISE_MARGIN = 1e-6  # uniforms stay in [margin, 1 − margin], so that logit(u) is finite in float32
+
+
+class InputError(ValueError):
+    """The user asked for something impossible; the message names the flag or file and the remedy."""
+
+
+# ---------------------------------------------------------------------------------------- numerics
+
+
+@primitive
+def sigmoid(x):
+    with np.errstate(over="ignore"):  # exp(100) is inf in float32, and 1 / inf is the right answer
+        return 1 / (1 + np.exp(-x))
+
+
+@primitive
+def softplus(x):
+    """log(1 + exp(x)), without overflow; np.logaddexp is not vectorised and several times slower."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+defvjp(sigmoid, lambda ans, x: lambda g: g * ans * (1 - ans))
+defvjp(softplus, lambda ans, x: lambda g: g * sigmoid(x))
+
+
+def logit(p):
+    return np.log(p) - np.log1p(-p)
+
+
+def _rows(h):
+    """View (..., n) as (rows, n), so that any leading axes become one matrix product."""
+    return np.reshape(h, (math.prod(h.shape[:-1]), h.shape[-1]))
+
+
+@primitive
+def times(h, W):
+    """h @ W for h of shape (..., n) and W of shape (n, m), as one BLAS call."""
+    return (_rows(h) @ W).reshape(*h.shape[:-1], W.shape[1])
+
+
+@primitive
+def outer(h, g):
+    """The sum over all leading axes of the outer products of h (..., n) and g (..., m): (n, m)."""
+    return _rows(h).T @ _rows(g)
+
+
+@primitive
+def affine(h, W, b):
+    """h @ W + b for h of shape (..., n)."""
+    out = _rows(h) @ W
+    out += b
+    return out.reshape(*h.shape[:-1], len(b))
+
+
+# The derivatives of `times` and `outer` are again `times` and `outer`, so any order is at hand.
+defvjp(
+    times,
+    lambda ans, h, W: lambda g: times(g, np.transpose(W)),
+    lambda ans, h, W: lambda g: outer(h, g),
+)
+defvjp(
+    outer,
+    lambda ans, h, g: lambda G: times(g, np.transpose(G)),
+    lambda ans, h, g: lambda G: times(h, G),
+)
+defvjp(
+    affine,
+    lambda ans, h, W, b: lambda g: times(g, np.transpose(W)),
+    lambda ans, h, W, b: lambda g: outer(h, g),
+    lambda ans, h, W, b: lambda g: np.sum(_rows(g), axis=0),
+)
+
+
+@primitive
+def bernoulli_log_prob(x, logits):
+    """log Bernoulli(x | sigmoid(logits)) in nats, summed over the last axis.
+
+    For x strictly between 0 and 1 it is the linear interpolation of the log-mass.
+    """
+    return np.sum(x * logits - softplus(logits), axis=-1)
+
+
+defvjp(
+    bernoulli_log_prob,
+    lambda ans, x, logits: unbroadcast_f(x, lambda g: g[..., None] * logits),
+    lambda ans, x, logits: unbroadcast_f(logits, lambda g: g[..., None] * (x - sigmoid(logits))),
+)
+
+
+def mlp(params, h):
+    """A network W1, b1, W2, b2, …: tanh after every affine map but the last."""
+    *hidden, W, b = params
+    for W_i, b_i in zip(hidden[::2], hidden[1::2]):
+        h = np.tanh(affine(h, W_i, b_i))
+    return affine(h, W, b)
+
+
+def init_mlp(rng, sizes, dtype):
+    """Weights of mlp: He initialisation from a normal truncated at two sd, biases zero."""
+    params = []
+    for n, m in zip(sizes[:-1], sizes[1:]):
+        sd = math.sqrt(1.3 * 2 / max(n, 1))  # 1.3 makes up for the variance lost by truncation
+        tail = 0.5 * math.erfc(math.sqrt(2))  # P(normal < −2)
+        weights = sd * ndtri(rng.uniform(tail, 1 - tail, (n, m)))
+        params += [weights.astype(dtype), np.zeros(m, dtype)]
+    return params
+
+
+def hard_sample(logits, u):
+    """b = 1[logits + logit(u) > 0], a Bernoulli(sigmoid(logits)) bit for uniform u; not traced."""
+    z = stop_gradient(logits) + logit(u)
+    return (z > 0).astype(z.dtype)
+
+
+# ----------------------------------------------------------------------------------------- tracing
+
+
+def stop_gradient(x):
+    """Cut x (an array, or a list of them) out of the innermost trace, keeping its value.
+
+    One level only: under an outer trace over, say, a temperature, the value stays differentiable
+    with respect to it. That is what differentiating a variance through an estimator needs.
+    """
+    if isinstance(x, (list, tuple)):
+        return [stop_gradient(element) for element in x]
+    return x._value if isbox(x) else x
+
+
+def gradients(f, params):
+    """Gradients of several scalars with respect to every array of the list `params`, in one trace.
+
+    `f(params)` returns a list of scalars and anything else worth keeping (bounds, bits; a list or
+    an array). Returns one list of gradients per scalar, and the rest with its trace stopped.
+    Differentiable itself. Warns, as autograd does, if a scalar does not depend on a parameter.
+    """
+    with trace_stack.new_trace() as trace:
+        roots = [VJPNode.new_root() for _ in params]
+        scalars, rest = f([new_box(p, trace, root) for p, root in zip(params, roots)])
+    return [_backward(scalar, params, roots) for scalar in scalars], stop_gradient(rest)
+
+
+def _backward(scalar, params, roots):
+    # autograd's own grad keeps one root; a tuple of arguments would cost it a zero-filled copy of
+    # every parameter at each access, a fifth of a training step
+    reached, inputs = {}, set(roots)
+    if isbox(scalar):
+        pending = {scalar._node: (vspace(scalar._value).ones(), False)}
+        for node in toposort(scalar._node):
+            gradient = pending.pop(node)
+            if node in inputs:
+                reached[node] = gradient[0]
+            for parent, g in zip(node.parents, node.vjp(gradient[0])):
+                pending[parent] = add_outgrads(pending.get(parent), g)
+    if len(reached) < len(roots):
+        warnings.warn("Output seems independent of input.", stacklevel=3)
+    return [reached.get(root, None) if root in reached else np.zeros_like(p)
+            for root, p in zip(roots, params)]  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- data
+
+
+class Dataset(NamedTuple):
+    """Images as rows of uint8: bits, or grey levels 0 … levels in `train` if bits are drawn afresh.
+
+    `train`, `valid`, `test` have shape (rows, pixels); `train_mean` (pixels,) is P(pixel = 1).
+    """
+
+    name: str
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    levels: int
+    shape: tuple
+
+    @property
+    def train_mean(self):
+        return self.train.mean(axis=0, dtype=np.float64) / self.levels
+
+    def batch(self, rows, rng, dtype=np.float32):
+        """Training images `rows` as bits of type dtype; grey levels are probabilities of ink."""
+        x = self.train[rows]
+        if self.levels > 1:
+            x = rng.random(x.shape, dtype=np.float32) * self.levels < x
+        return x.astype(dtype)
+
+
+class Source(NamedTuple):
+    """Which data/*.npz a dataset comes from, and the settings its users expect."""
+
+    grey: str  # the file with grey levels …
+    bits: str  # … and the one with the bits, if somebody else has fixed them
+    config: dict
+
+
+PAPER = {
+    "steps": 2_000_000,
+    "lr": 3e-4,
+    "eval_epochs": 20,
+    "hidden": 200,
+    "batch_size": 24,
+}
+DATASETS = {
+    "digits": Source("digits", "", PAPER | {"steps": 5500, "lr": 1e-3, "eval_epochs": 1}),
+    "mnist": Source("mnist", "binarized-mnist", PAPER),
+    "mnist-grey": Source("mnist", "", PAPER),
+    "omniglot": Source("omniglot", "", PAPER),
+}
+BINARIZATION_SEED = 5
+
+
+def read_images(name):
+    """The arrays of data/<name>.npz: train, valid, test, levels, shape, perhaps labels.
+
+    Raises InputError if the file is missing or is not what data/README.md describes.
+    """
+    path = ROOT / "data" / f"{name}.npz"
+    if not path.exists():
+        raise InputError(f"{path} is not there: get it with 'python data/download.py {name}'")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        pixels = math.prod(int(side) for side in arrays["shape"])
+        for split in ("train", "valid", "test"):
+            images = arrays[split]
+            if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != pixels:
+                raise ValueError(f"{split} is {images.dtype} {images.shape}")
+            if not len(images) or images.max() > arrays["levels"]:
+                raise ValueError(f"{split} is empty or brighter than {arrays['levels']}")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is not a data file of this project ({error}): delete it and get it again "
+            f"with 'python data/download.py {name}'"
+        ) from error
+    return arrays
+
+
+def load_dataset(name, dynamic=False):
+    """The Dataset called `name`: digits, mnist, mnist-grey or omniglot.
+
+    Static bits are fixed once, by their publisher or by one draw with a fixed seed. With `dynamic`
+    the training images stay grey and `batch` draws their bits afresh; validation and test are
+    always the static bits. Raises InputError for an unknown name or a file that cannot be used.
+    """
+    if name not in DATASETS:
+        raise InputError(f"--dataset: '{name}' is unknown; choose from {', '.join(DATASETS)}")
+    source = DATASETS[name]
+    files = {key: read_images(key) for key in [source.bits or source.grey]}
+    bits = files[source.bits or source.grey]
+    rng = np.random.default_rng(BINARIZATION_SEED)
+    splits = {}
+    for split in ("train", "valid", "test"):
+        levels, images = int(bits["levels"]), bits[split]
+        if levels > 1:
+            images = (rng.random(images.shape, np.float32) * levels < images).astype(np.uint8)
+        splits[split] = images
+    levels = 1
+    if dynamic:
+        grey = bits if not source.bits else read_images(source.grey)
+        splits["train"], levels = grey["train"], int(grey["levels"])
+    shape = tuple(int(side) for side in bits["shape"])
+    return Dataset(name=name, levels=levels, shape=shape, **splits)
+
+
+# ------------------------------------------------------------------------------------------ models
+
+
+def draw_noise(rng, batch, units, dtype):
+    """Per stochastic layer a pair (u, v) of uniforms in (0, 1), each of shape (batch, units)."""
+    noise = [rng.random((2, batch, n), dtype=dtype) for n in units]
+    return [tuple(np.clip(uv, NOISE_MARGIN, 1 - NOISE_MARGIN)) for uv in noise]
+
+
+class Toy:
+    """The smallest model: params = [logits], one layer of bits, bound = f(bits).
+
+    `f` maps bits (n, D) to values (n,); write it with autograd.numpy if a method differentiates it.
+    The logits have shape (D,), or (n, D) to get the gradient of every row of a batch of n.
+    """
+
+    names = ("logits",)
+    n_inputs = 0
+
+    def __init__(self, f, n_units, dtype=np.float64):
+        self.f, self.units, self.dtype = f, [n_units], dtype
+
+    def init(self, rng):
+        return [np.zeros(self.units[0], self.dtype)]
+
+    def draw_noise(self, rng, batch):
+        return draw_noise(rng, batch, self.units, self.dtype)
+
+    def centre(self, x):
+        return x
+
+    def infer(self, params, x, sample):
+        logits = params[0] + np.zeros((len(x), 1), self.dtype)  # (batch, D)
+        return [sample(0, logits)], [logits]
+
+    def bound(self, params, x, activations, logits):
+        h = activations[0]
+        return np.reshape(self.f(_rows(h)), h.shape[:-1])
+
+
+class SBN:
+    """Sigmoid belief network: `layers` stochastic layers of `hidden` bits, joined by affine maps or,
+    if `nonlinear`, by two tanh layers of the same width.
+
+    Task "generate": q(b0|x) q(b1|b0) … and p(…b1) p(b0|b1) p(x|b0) with a learned prior on top.
+    Task "predict": the upper half of the image, b0, b1, …, the lower half, as one chain of
+    conditionals; there is no other q, so the bound has no KL term.
+
+    Nets see x − mean or 2b − 1. Pixel logits have the fixed offset logit(mean), mean (pixels,)
+    being that of the training images. Activations may carry leading axes, (..., batch, hidden), to
+    run several samples of a batch in one sweep; the bound then is (..., batch).
+    """
+
+    def __init__(
+        self, mean, hidden=200, layers=1, nonlinear=False, task="generate", dtype=np.float32
+    ):
+        self.dtype, self.units, self.task, self.n_inputs = dtype, [hidden] * layers, task, len(mean)
+        self.mean = np.asarray(mean, dtype)
+        self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
+        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
+        between = [hidden] * (3 if nonlinear else 1)
+        pixels_in, pixels_out = self.context or len(mean), len(mean) - self.context
+        self.sizes = {f"q{layer}": [hidden, *between] for layer in range(layers)}
+        self.sizes["q0"] = [pixels_in, *between]
+        if task == "generate":
+            self.sizes["prior"] = [hidden]
+            self.sizes |= {f"p{layer}": [hidden, *between] for layer in range(layers - 1, 0, -1)}
+        self.sizes["p0"] = [hidden, *between[:-1], pixels_out]
+        self.names = [name for net in self.sizes for name in self._names(net)]
+
+    def _names(self, net):
+        if net == "prior":
+            return ["prior"]
+        return [f"{net}.{kind}{i}" for i in range(len(self.sizes[net]) - 1) for kind in "Wb"]
+
+    def _nets(self, params):
+        """The flat list of parameters as a dict: q0, q1, …, prior, …, p1, p0."""
+        params = iter(params)
+        return {net: [next(params) for _ in self._names(net)] for net in self.sizes}
+
+    def init(self, rng):
+        params = []
+        for net, sizes in self.sizes.items():
+            is_prior = net == "prior"
+            params += (
+                [np.zeros(sizes, self.dtype)] if is_prior else init_mlp(rng, sizes, self.dtype)
+            )
+        return params
+
+    def draw_noise(self, rng, batch):
+        return draw_noise(rng, batch, self.units, self.dtype)
+
+    def centre(self, x):
+        """What a net sees of the images x (batch, pixels)."""
+        return x - self.mean
+
+    def infer(self, params, x, sample):
+        """Run the stochastic layers; `sample(layer, logits)` decides what each of them emits."""
+        nets, h = self._nets(params), self.centre(x)[:, : self.context or None]
+        activations, all_logits = [], []
+        for layer in range(len(self.units)):
+            logits = mlp(nets[f"q{layer}"], h)
+            activations.append(sample(layer, logits))
+            all_logits.append(logits)
+            h = 2 * activations[-1] - 1
+        return activations, all_logits
+
+    def bound(self, params, x, activations, logits):
+        """log p(x, h) − log q(h|x), or log p(lower half|h) for the task "predict": (..., batch)."""
+        nets, b = self._nets(params), activations
+        if self.task == "predict":
+            return bernoulli_log_prob(x[:, self.context :], self._pixels(nets, b[-1]))
+        bound = bernoulli_log_prob(x, self._pixels(nets, b[0]))
+        for layer in range(1, len(b)):
+            below = mlp(nets[f"p{layer}"], 2 * b[layer] - 1)
+            bound = bound + bernoulli_log_prob(b[layer - 1], below)
+        bound = bound + bernoulli_log_prob(b[-1], nets["prior"][0])
+        for b_i, a_i in zip(b, logits):
+            bound = bound - bernoulli_log_prob(b_i, a_i)
+        return bound
+
+    def _pixels(self, nets, h):
+        return mlp(nets["p0"], 2 * h - 1) + self.offset
+
+    def reconstruct(self, params, x, rng):
+        """Pixel probabilities given one sample of the hidden bits; "predict" keeps the upper half."""
+        b, _ = self.infer(params, x, lambda layer, a: hard_sample(a, rng.random(a.shape, a.dtype)))
+        nets = self._nets(params)
+        lower = sigmoid(self._pixels(nets, b[-1] if self.task == "predict" else b[0]))
+        return np.concatenate([x[:, : self.context], lower], axis=1)
+
+    def generate(self, params, rng, n):
+        """Pixel probabilities of n images from the model, (n, pixels)."""
+        nets = self._nets(params)
+        logits = np.tile(nets["prior"][0], (n, 1))
+        for layer in range(len(self.units) - 1, -1, -1):
+            b = hard_sample(logits, rng.random(logits.shape, self.dtype))
+            logits = mlp(nets[f"p{layer}"], 2 * b - 1) if layer else self._pixels(nets, b)
+        return sigmoid(logits)
+
+
+# ------------------------------------------------------------------------------------ ground truth
+
+
+def exact_model_gradient(model, params, x):
+    """Exact gradient of the mean bound over the rows of x, a list like params, by enumeration.
+
+    Raises InputError (a ValueError) above 16 hidden bits.
+    """
+    total = sum(model.units)
+    if total > 16:
+        raise InputError(f"enumeration is for at most 16 hidden bits, not {total}: use fewer units")
+    bits = (np.arange(2**total)[:, None] >> np.arange(total)) & 1  # (2^total, total)
+    shape = (2**total, len(x), total)
+    bits = np.broadcast_to(bits[:, None, :], shape).astype(model.dtype)
+    layers = np.split(bits, np.cumsum(model.units)[:-1], axis=-1)
+
+    def expected_bound(params):
+        b, a = model.infer(params, x, lambda layer, logits: layers[layer])
+        log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a))  # (2^total, batch)
+        return [np.sum(np.exp(log_q) * model.bound(params, x, b, a)) / len(x)], []
+
+    (grads,), _ = gradients(expected_bound, params)
+    return grads
+
+
+def exact_gradient(f, logits):
+    """d/dlogits E[f(b)] for b ~ Bernoulli(sigmoid(logits)), exactly: (D,); f maps (n, D) to (n,).
+
+    Raises InputError (a ValueError) for D > 16.
+    """
+    logits = np.asarray(logits, np.float64)
+    return exact_model_gradient(Toy(f, len(logits)), [logits], np.zeros((1, 0)))[0]
+
+
+def quadrature(logits, n_u=500, n_v=1):
+    """Nodes u, v (n, 1) and weights (n,) of the midpoint rule for one bit with logits of shape (1,).
+
+    The rule is split at the jump of b = 1[logits + logit(u) > 0], u = 1 − sigmoid(logits), so that
+    integrands smooth on either side converge as 1 / n_u². n_v > 1 also integrates over v.
+    """
+    jump = float(sigmoid(-np.asarray(logits, np.float64))[0])
+    midpoints = (np.arange(n_u) + 0.5) / n_u
+    u = np.concatenate([jump * midpoints, jump + (1 - jump) * midpoints])
+    weights = np.repeat([jump / n_u, (1 - jump) / n_u], n_u)
+    v = (np.arange(n_v) + 0.5) / n_v
+    u, v = (grid.reshape(-1, 1) for grid in np.meshgrid(u, v, indexing="ij"))
+    return u, v, np.repeat(weights / n_v, n_v)
+
+
+# ---------------------------------------------------------------------------------------- training
+
+
+def _blocks(*vectors, size=32768):
+    """Slices of flat vectors, and a buffer, so small that an elementwise update stays in the cache."""
+    buffer = np.empty(size, vectors[0].dtype)
+    for start in range(0, len(vectors[0]), size):
+        parts = [vector[start : start + size] for vector in vectors]
+        yield *parts, buffer[: len(parts[0])]
+
+
+def _average(mean, x, rate, buffer):
+    """Moving average in place: mean += rate (x − mean)."""
+    np.subtract(x, mean, out=buffer)
+    buffer *= rate
+    mean += buffer
+
+
+class Adam:
+    """Adam (Kingma & Ba 2014, in the form at the end of their section 2) on a flat vector, in place.
+
+    beta2 = .99999 is the REBAR authors' setting: the moments of a noisy gradient need long memory.
+    """
+
+    def __init__(self, size, lr, beta1=0.9, beta2=0.99999, eps=1e-8, dtype=np.float32):
+        self.lr, self.beta1, self.beta2, self.eps, self.t = lr, beta1, beta2, eps, 0
+        self.m, self.v = np.zeros(size, dtype), np.zeros(size, dtype)
+
+    def ascend(self, params, gradient):
+        """One step up the gradient; a negative lr descends."""
+        self.t += 1
+        rate = self.lr * math.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
+        for p, g, m, v, buffer in _blocks(params, gradient, self.m, self.v):
+            _average(m, g, 1 - self.beta1, buffer)
+            _average(v, g * g, 1 - self.beta2, buffer)
+            np.sqrt(v, out=buffer)
+            buffer += self.eps
+            np.divide(m, buffer, out=buffer)
+            buffer *= rate
+            p += buffer
+
+
+class GradientVariance:
+    """Mean over parameters of the variance of a gradient, from debiased moving averages of g, g²."""
+
+    def __init__(self, size, decay=0.999, dtype=np.float32):
+        self.decay, self.t = decay, 0
+        self.m1, self.m2 = np.zeros(size, dtype), np.zeros(size, dtype)
+
+    def update(self, gradient):
+        """Take in one gradient (size,) and return the present estimate, a float."""
+        self.t += 1
+        first = second = 0.0
+        for g, m1, m2, buffer in _blocks(gradient, self.m1, self.m2):
+            _average(m1, g, 1 - self.decay, buffer)
+            _average(m2, g * g, 1 - self.decay, buffer)
+            first += float(m1 @ m1)
+            second += float(m2.sum())
+        weight = 1 - self.decay**self.t
+        return (second / weight - first / weight**2) / len(gradient)
+
+
+def multi_sample_bound(model, params, images, n_samples, rng):
+    """log mean_k exp(bound_k) over n_samples hard samples: (rows,) nats, for 0/1 rows `images`.
+
+    A lower bound on log p(x), tighter with more samples (Burda et al. 2015, arXiv 1509.00519).
+    Memory is bounded: at most 1,000 samples are in it at once.
+    """
+    rows, bounds = max(1, 1000 // n_samples), []
+    for start in range(0, len(images), rows):
+        x = images[start : start + rows].astype(model.dtype)
+        log_weights = []
+        for first in range(0, n_samples, 1000):
+            k = min(1000, n_samples - first)
+
+            def sample(layer, a):
+                return hard_sample(a, rng.random((k, *a.shape[-2:]), a.dtype))
+
+            log_weights.append(model.bound(params, x, *model.infer(params, x, sample)))
+        log_weights = np.concatenate(log_weights).astype(np.float64)  # (n_samples, rows)
+        bounds.append(logsumexp(log_weights, axis=0) - math.log(n_samples))
+    return np.concatenate(bounds)
+
+
+# One random stream per purpose and index: a resumed run needs no generator state, and evaluation
+# cannot disturb training.
+INIT, ORDER, NOISE, EVALUATION, PICTURES = range(5)
+
+
+def stream(seed, purpose, index=0):
+    return np.random.default_rng([seed, purpose, index])
+
+
+def flatten(arrays, dtype):
+    """One contiguous vector with the content of all arrays, and a list of views of it like arrays."""
+    flat = np.concatenate([np.zeros(0, dtype), *map(np.ravel, arrays)]).astype(dtype, copy=False)
+    ends = np.cumsum([np.size(a) for a in arrays], dtype=int)
+    return flat, [flat[e - np.size(a) : e].reshape(np.shape(a)) for a, e in zip(arrays, ends)]
+
+
+class Trainer:
+    """A run's whole state and its step: Adam(lr) ascends the bound, Adam(10 lr) descends the method's
+    own objectives. Every gradient is taken before any update.
+    """
+
+    COUNTERS = ("step_count", "last_row", "seconds", "bound_sum", "variance_sum")
+
+    def __init__(self, args, data, model, estimate, init_aux):
+        self.args, self.data, self.model, self.estimate = args, data, model, estimate
+        dtype, seed = model.dtype, args.seed
+        self.flat_params, self.params = flatten(model.init(stream(seed, INIT)), dtype)
+        self.flat_aux, self.aux = flatten(init_aux(stream(seed, INIT, 1), model), dtype)
+        self.ascent = Adam(self.flat_params.size, args.lr, dtype=dtype)
+        self.descent = Adam(self.flat_aux.size, -10 * args.lr, dtype=dtype)
+        self.variance = GradientVariance(self.flat_params.size, dtype=dtype)
+        self.steps_per_epoch = math.ceil(len(data.train) / args.batch_size)
+        self.step_count, self.last_row, self.seconds = 0, 0, 0.0
+        self.bound_sum = self.variance_sum = 0.0  # over the steps since the last row of the log
+        self.order_epoch = -1
+
+    def step(self):
+        """One update; raises FloatingPointError, changing no parameter, if a value is not finite."""
+        args, model = self.args, self.model
+        epoch, position = divmod(self.step_count, self.steps_per_epoch)
+        if epoch != self.order_epoch:  # np.resize fills a short last batch with the first rows
+            rows = stream(args.seed, ORDER, epoch).permutation(len(self.data.train))
+            self.order = np.resize(rows, (self.steps_per_epoch, args.batch_size))
+            self.order_epoch = epoch
+        rng = stream(args.seed, NOISE, self.step_count)
+        x = self.data.batch(self.order[position], rng, model.dtype)
+        x = np.repeat(x, args.samples, axis=0)
+        noise = model.draw_noise(rng, len(x))
+        bound, grads, aux_grads = self.estimate(model, self.params, self.aux, x, noise)
+        gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
+        bound, variance = float(bound.mean()), self.variance.update(gradient)
+        if not math.isfinite(bound + variance + float(aux_gradient.sum())):
+            names = [*model.names, *(f"the method's tensor {i}" for i in range(len(self.aux)))]
+            bad = [n for n, g in zip(names, grads + aux_grads) if not np.all(np.isfinite(g))]
+            raise FloatingPointError(
+                f"the gradient of {bad[0]} is not finite" if bad else "the bound is not finite"
+            )
+        self.ascent.ascend(self.flat_params, gradient)
+        self.descent.ascend(self.flat_aux, aux_gradient)
+        self.bound_sum += bound
+        self.variance_sum += variance
+        self.step_count += 1
+
+    def row(self, evaluate=False):
+        """Means over the steps since the last row, and the bounds of validation and test if asked."""
+        n, bounds = self.step_count - self.last_row, {"valid_bound": "", "test_bound": ""}
+        for key in bounds if evaluate else ():  # always with the same noise
+            rng, images = stream(self.args.seed, EVALUATION), getattr(self.data, key[:-6])
+            bound = multi_sample_bound(self.model, self.params, images, self.args.eval_samples, rng)
+            bounds[key] = float(bound.mean())
+        row = {"step": self.step_count, "train_bound": self.bound_sum / n, **bounds,
+               "log_grad_variance": math.log(max(self.variance_sum / n, 1e-300))}  # fmt: skip
+        self.last_row, self.bound_sum, self.variance_sum = self.step_count, 0.0, 0.0
+        return row
+
+    def arrays(self):
+        return {"params": self.flat_params, "aux": self.flat_aux,
+                "ascent_m": self.ascent.m, "ascent_v": self.ascent.v,
+                "descent_m": self.descent.m, "descent_v": self.descent.v,
+                "variance_m1": self.variance.m1, "variance_m2": self.variance.m2}  # fmt: skip
+
+    def save(self, folder):
+        """Write the checkpoint of a run folder; the last one goes only when this one is whole."""
+        if not np.isfinite(self.flat_params.sum() + self.flat_aux.sum()):
+            raise FloatingPointError("a parameter is not finite")
+        with atomic_write(folder / "checkpoint.npz", "wb") as file:
+            np.savez(file, **self.arrays(), **{key: getattr(self, key) for key in self.COUNTERS})
+
+    def resume(self, folder):
+        """Take up the checkpoint of a run folder, bit for bit; returns the rows logged so far.
+
+        Raises InputError if it is missing, damaged, of another run, or has nothing left to do.
+        """
+        path, arrays = folder / "checkpoint.npz", self.arrays()
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                loaded = {key: file[key] for key in [*arrays, *self.COUNTERS]}
+            for key, array in arrays.items():
+                if loaded[key].shape != array.shape or loaded[key].dtype != array.dtype:
+                    raise ValueError(f"{key} has shape {loaded[key].shape}, not {array.shape}")
+            counters = {key: loaded[key].item() for key in self.COUNTERS}
+            rows = read_rows(folder / "log.csv", counters["last_row"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"--resume: {path} cannot be taken up ({error})") from error
+        if self.args.steps <= counters["last_row"]:
+            raise InputError(
+                f"--resume: {folder} has all its {self.args.steps} steps; raise --steps"
+            )
+        for key, array in arrays.items():
+            array[...] = loaded[key]
+        vars(self).update(counters)
+        self.ascent.t = self.descent.t = self.variance.t = self.step_count
+        return rows
+
+
+def train(args, estimate, init_aux, report=lambda model, aux: {}):
+    """Train an SBN on the dataset of `args` by `estimate`, into a run folder; returns the summary.
+
+    `init_aux(rng, model)` makes the method's own parameters, `report(model, aux)` what of them to
+    log (a key with a "/" goes to log.csv, not to the screen). Raises InputError for a run folder
+    or dataset that cannot be used. Ends the process with the way to resume, leaving a checkpoint,
+    after Ctrl-C (exit code 130) and on a value that is not finite (exit code 1).
+    """
+    data = load_dataset(args.dataset, args.dynamic_binarization)
+    model = SBN(data.train_mean, args.hidden, args.layers, args.nonlinear, args.task)
+    trainer = Trainer(args, data, model, estimate, init_aux)
+    rows = trainer.resume(Path(args.resume)) if args.resume else []
+    folder = open_run(args)
+    log_every = args.log_every or trainer.steps_per_epoch
+    eval_every = args.eval_every or args.eval_epochs * trainer.steps_per_epoch
+    started, saved = time.perf_counter() - trainer.seconds, -math.inf
+    bar = tqdm(total=args.steps, initial=trainer.step_count, unit="step", disable=None)
+    try:
+        while True:
+            step, at_end = trainer.step_count, trainer.step_count >= args.steps
+            trainer.seconds = time.perf_counter() - started
+            evaluate = at_end or step % eval_every == 0
+            if step > trainer.last_row and (evaluate or step % log_every == 0):
+                row = trainer.row(evaluate) | report(model, trainer.aux)
+                rows.append(row | {"seconds": round(trainer.seconds, 3)})
+                write_rows(folder / "log.csv", rows)
+                print_row(row, header=len(rows) == 1)
+                saved = -math.inf
+            if at_end:
+                return finish(trainer, rows, folder)
+            if time.perf_counter() - saved > 60:  # seconds; and after every row
+                trainer.save(folder)
+                saved = time.perf_counter()
+            with uninterrupted():
+                trainer.step()
+            bar.update()
+    except KeyboardInterrupt:
+        trainer.save(folder)
+        bar.close()
+        how = f"go on with: python {sys.argv[0]} --resume {folder}"
+        end(130, f"stopped at step {trainer.step_count}; {how}")
+    except FloatingPointError as error:
+        bar.close()
+        how = f"the last good checkpoint is in {folder}; a smaller --lr may help"
+        end(1, f"stopped at step {trainer.step_count}: {error}; {how}")
+    finally:
+        bar.close()
+
+
+def finish(trainer, rows, folder):
+    """Figures, last checkpoint, summary.json; prints the result beside a trivial model's."""
+    args, model, data, last = trainer.args, trainer.model, trainer.data, rows[-1]
+    mean, test = data.train_mean[model.context :], data.test[:, model.context :]
+    trivial = bernoulli_log_prob(test.astype(float), logit(np.clip(mean, 0.001, 0.999))).mean()
+    if not args.no_plots:
+        columns = {key: [row[key] for row in rows] for key in last}
+        bounds = {key: columns[f"{key}_bound"] for key in ("train", "valid", "test")}
+        bounds["independent pixels, test"] = [trivial] * len(rows)
+        panels = {"bound, nats per image": bounds,
+                  "log mean gradient variance": {"": columns["log_grad_variance"]}}  # fmt: skip
+        if "temperature" in columns:
+            panels["temperature"] = {"": columns["temperature"]}
+        plot_curves(folder / "curves.png", columns["step"], panels)
+        plot_samples(folder / "samples.png", trainer)
+    trainer.save(folder)
+    summary = {
+        "method": args.method, "dataset": args.dataset, "task": args.task, "steps": args.steps,
+        **{key: last[key] for key in ("train_bound", "valid_bound", "test_bound")},
+        "independent_pixels_test": float(trivial), "log_grad_variance": last["log_grad_variance"],
+        "seconds": trainer.seconds, "steps_per_second": args.steps / trainer.seconds,
+    }  # fmt: skip
+    write_json(folder / "summary.json", summary)
+    tqdm.write(
+        f"test bound          {last['test_bound']:9.3f} nats ({args.eval_samples} samples)\n"
+        f"independent pixels  {trivial:9.3f} nats\nrun folder          {folder}"
+    )
+    return summary
+
+
+def train_toy(args, methods):
+    """--toy: fit one bit to minimise E[(b − target)²], b ~ Bernoulli(θ), from single samples.
+
+    `methods` maps a label to (estimate, init_aux). Plots θ, the expected loss, and the variance of
+    the gradient: its moving average, and exactly, by quadrature, at the parameters of the step.
+    """
+    folder, t, every = open_run(args), args.target, max(1, args.steps // 60)
+    args.batch_size, no_images = 1, np.zeros((1, 0), np.uint8)
+    data = Dataset("toy", no_images, no_images, no_images, levels=1, shape=(0, 0))
+    rows, panels = [], {"θ = P(b = 1)": {}, "E[(b − t)²]": {}, "log variance of the gradient": {}}
+    for label, (estimate, init_aux) in methods.items():
+        model = Toy(lambda b: -np.sum((b - t) ** 2, axis=-1), 1)
+        trainer, mine = Trainer(args, data, model, estimate, init_aux), []
+        for step in tqdm(range(1, args.steps + 1), desc=label, disable=None):
+            trainer.step()
+            if step % every == 0:
+                u, v, weights = quadrature(trainer.params[0], 60, 10)
+                tiled, no_x = [np.tile(trainer.params[0], (len(u), 1))], np.zeros((len(u), 0))
+                _, (g,), _ = estimate(model, tiled, trainer.aux, no_x, [(u, v)])
+                g = g[:, 0] * len(u)  # the mean over the rows undone: a gradient per node
+                exact = max(weights @ g**2 - (weights @ g) ** 2, 1e-300)
+                theta = float(sigmoid(trainer.params[0])[0])
+                loss = theta * (1 - t) ** 2 + (1 - theta) * t**2
+                mine.append({"method": label, "theta": theta, "loss": loss, **trainer.row(),
+                             "exact_log_variance": math.log(exact)})  # fmt: skip
+        for panel, key in zip(panels, ("theta", "loss", "log_grad_variance")):
+            panels[panel][label] = [row[key] for row in mine]
+        panels[panel][f"{label}, exact"] = [row["exact_log_variance"] for row in mine]
+        rows += mine
+        tqdm.write(f"{label:10} θ {theta:.3f}  loss {loss:.4f} (minimum {min(t, 1 - t) ** 2:.4f})"
+                   f"  log variance {math.log(exact):.2f}")  # fmt: skip
+    write_rows(folder / "log.csv", rows)
+    if not args.no_plots:
+        plot_curves(folder / "toy.png", [row["step"] for row in mine], panels)
+    tqdm.write(f"run folder {folder}")
+
+
+# --------------------------------------------------------------------------------- the run folder
+
+
+@contextlib.contextmanager
+def atomic_write(path, mode="w"):
+    """Open a file that takes the place of `path` only once it is written to the end."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Hold Ctrl-C back until the block is done, so that no update is left half made."""
+    received = []
+    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt
+
+
+def write_json(path, content):
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+
+
+def write_rows(path, rows):
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path, last_step):
+    """The rows of a log up to the step last_step, with numbers as numbers."""
+    if last_step == 0:
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [{k: float(x) if x else "" for k, x in row.items()} for row in csv.DictReader(file)]
+    return [row | {"step": int(row["step"])} for row in rows if row["step"] <= last_step]
+
+
+def open_run(args):
+    """The folder of this run with its config.json; new unless --resume, else an InputError."""
+    label = f"{args.method}-{'toy' if args.toy else args.dataset}"
+    default = ROOT / "runs" / f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(args.resume or args.out or default)
+    try:
+        folder.mkdir(parents=True, exist_ok=bool(args.resume))
+    except FileExistsError:
+        raise InputError(f"--out: {folder} exists; choose another folder or --resume it") from None
+    except OSError as error:
+        raise InputError(f"--out: cannot make {folder} ({error.strerror})") from None
+    versions = {name: version(name) for name in ("numpy", "autograd", "scipy")}
+    versions["python"] = platform.python_version()
+    flags = {key: value for key, value in vars(args).items() if key != "resume"}
+    write_json(folder / "config.json", {"flags": flags, "versions": versions})
+    return folder
+
+
+def print_row(row, header):
+    """One row of the table on the screen: all of the log but the test bound and keys with a "/"."""
+    shown = {key: x for key, x in row.items() if key != "test_bound" and "/" not in key}
+    if header:
+        tqdm.write("  ".join(f"{key:>8}" for key in shown))
+    cells = (f"{x:.3f}" if isinstance(x, float) else str(x) for x in shown.values())
+    tqdm.write("  ".join(f"{x:>{max(len(key), 8)}}" for key, x in zip(shown, cells)))
+
+
+def plot_curves(path, steps, panels):
+    """One panel per y label in `panels`, a dict of dicts of curves over the steps ("" is no value)."""
+    figure = Figure(figsize=(4.2 * len(panels), 3.3), layout="tight")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (y_label, curves) in zip(axes, panels.items()):
+        for (label, values), style in zip(curves.items(), ("-", "--", "-.", ":")):
+            points = [(step, y) for step, y in zip(steps, values) if y != ""]
+            axis.plot(*zip(*points), style, label=label)
+        axis.set(xlabel="step", ylabel=y_label)
+        if len(curves) > 1:
+            axis.legend()
+    figure.savefig(path, dpi=110)
+
+
+def plot_samples(path, trainer):
+    """Test images, a reconstruction of each, and a second one or new images from the model."""
+    model, params, shape = trainer.model, trainer.params, trainer.data.shape
+    rng, x = stream(trainer.args.seed, PICTURES), trainer.data.test[:36].astype(model.dtype)
+    blocks = {"test images": x, "a reconstruction of each": model.reconstruct(params, x, rng)}
+    if model.task == "generate":
+        blocks["samples from the model"] = model.generate(params, rng, 36)
+    else:
+        blocks["another reconstruction"] = model.reconstruct(params, x, rng)
+    figure = Figure(figsize=(3.2 * len(blocks), 3.5), layout="tight")
+    for axis, (title, images) in zip(figure.subplots(1, len(blocks)), blocks.items()):
+        images = np.concatenate([images, np.zeros((36 - len(images), images.shape[1]))])
+        tiles = np.pad(images.reshape(6, 6, *shape), [(0, 0), (0, 0), (0, 1), (0, 1)])
+        axis.imshow(np.hstack(np.hstack(tiles)), cmap="gray_r", vmin=0, vmax=1)
+        axis.set(title=title, xticks=[], yticks=[])
+    figure.savefig(path, dpi=110)
+
+
+# ------------------------------------------------------------------------------------ command line
+
+
+def number(kind, low, high=math.inf, open_low=False):
+    """An argparse type: int or float, low ≤ x ≤ high, or low < x with open_low."""
+
+    def convert(text):
+        try:
+            x = kind(text)
+            if math.isfinite(x) and low <= x <= high and not (open_low and x == low):
+                return x
+        except (ValueError, OverflowError):
+            pass
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(
+            f"'{text}' has to be {what} {'above' if open_low else 'of at least'} {low}"
+            + (f" and at most {high}" if high < math.inf else "")
+        )
+
+    return convert
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line, without the usage
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
+TOY = {"steps": 3000, "lr": 0.02}
+RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots"}
+
+
+def parser(method, description):
+    """The flags that all methods share; a method adds its own and then calls `parse`."""
+    p = Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.set_defaults(method=method)
+
+    def add(flag, help, key=None, **options):
+        if key:  # the default belongs to the dataset
+            defaults = {str(source.config[key]): name for name, source in DATASETS.items()}
+            help += f"; default: {', '.join(f'{x} ({name} …)' for x, name in defaults.items())}"
+        p.add_argument(flag, help=help, **options)
+
+    add("--dataset", "default: digits, which ships", choices=list(DATASETS), default="digits")
+    add(
+        "--task",
+        "model images, or the lower half of an image given the upper; default: generate",
+        choices=["generate", "predict"],
+        default="generate",
+    )
+    add("--layers", "stochastic layers; default: 1", type=COUNT, default=1, metavar="L")
+    add("--hidden", "units of every layer", "hidden", type=COUNT, metavar="N")
+    add("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
+    add("--steps", "updates", "steps", type=COUNT, metavar="N")
+    add("--batch-size", "images per update", "batch_size", type=COUNT, metavar="N")
+    add(
+        "--lr",
+        "Adam's step size for the model; the method's own parameters get ten times it",
+        "lr",
+        type=POSITIVE,
+    )
+    add(
+        "--samples", "samples per image in training; default: 1", type=COUNT, default=1, metavar="K"
+    )
+    add("--seed", "default: 0", type=number(int, 0), default=0)
+    add(
+        "--dynamic-binarization",
+        "draw the bits of every training batch afresh from grey levels",
+        action="store_true",
+    )
+    add("--log-every", "steps per row of the table; default: an epoch", type=COUNT, metavar="STEPS")
+    add(
+        "--eval-every",
+        "steps between evaluations on validation and test; default: 1 epoch for "
+        "digits, 20 for the others",
+        type=COUNT,
+        metavar="STEPS",
+    )
+    add(
+        "--eval-samples",
+        "samples of the evaluation's bound; default: 100",
+        type=COUNT,
+        default=100,
+        metavar="K",
+    )
+    add("--out", "a new folder for the run; default: runs/<method>-<dataset>-<time>", metavar="DIR")
+    add("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
+    add("--no-plots", "write no figures", action="store_true")
+    add(
+        "--toy",
+        "instead of training, fit one bit to minimise E[(b - target)^2]",
+        action="store_true",
+    )
+    add("--target", "the toy's target; default: 0.45", type=number(float, 0), default=0.45)
+    return p  # fmt: skip
+
+
+def parse(p, argv=None):
+    """Parse and check the flags; with --resume they come from the run's config.json.
+
+    A bad flag ends the process with one line and exit code 2.
+    """
+    args = p.parse_args(argv)
+    if args.resume:
+        path = Path(args.resume) / "config.json"
+        try:
+            flags = json.loads(path.read_text(encoding="utf-8"))["flags"]
+            method = flags["method"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            p.error(f"--resume: {path} is not the config of a run ({error})")
+        if method != args.method:
+            p.error(f"--resume: {args.resume} is a run of {method}: use methods/{method}.py")
+        if args.out:
+            p.error("--out: a resumed run stays in its folder; leave --out or --resume away")
+        args = p.parse_args(argv, argparse.Namespace(**flags))
+        for key in flags.keys() - RESUME_MAY_CHANGE:
+            if getattr(args, key) != flags[key]:
+                p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
+    for key, value in (DATASETS[args.dataset].config | (TOY if args.toy else {})).items():
+        if getattr(args, key, None) is None:
+            setattr(args, key, value)
+    return args
+
+
+def end(code, message):
+    """Leave the process with one line on stderr."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def run(main):
+    """Call main() as a program: an InputError becomes one line on stderr and exit code 2."""
+    try:
+        main()
+    except InputError as error:
+        end(2, f"error: {error}")
+    except KeyboardInterrupt:
+        end(130, "stopped")

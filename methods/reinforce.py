@@ -1,0 +1,99 @@
+"""REINFORCE: the score-function estimator (Williams 1992; Glynn 1990).
+
+The gradient of an expectation over bits b ~ q(b) = Bernoulli(sigmoid(logits)) needs no derivative
+of the function inside, because ∇q = q ∇log q:
+
+    ∇ E[f(b)] = E[ (f(b) − C) ∇log q(b) + ∇f(b) ]
+
+where ∇f(b) is the direct derivative (of the decoder's parameters, b held fixed), and C is any
+number that does not depend on b: E[∇log q] = 0. The direct derivative of the − log q inside f has
+mean zero for the same reason and is left out. With several layers, log q(b) is summed over them.
+
+Baselines C (--baseline): "leave-one-out" is the mean of f over the other rows of the batch, as in
+the code of Tucker et al. 2017 (arXiv 1703.07370); "none" is C = 0, the plain estimator.
+
+Cost per step: one evaluation of f and one derivative of log p and log q.
+
+    python methods/reinforce.py
+"""
+
+from functools import partial
+
+import common  # before numpy: it chooses the number of BLAS threads
+from common import Toy, bernoulli_log_prob, gradients, hard_sample, stop_gradient
+
+import autograd.numpy as np
+
+
+def init_aux(rng, model):
+    """REINFORCE has nothing of its own to learn."""
+    return []
+
+
+def estimate(model, params, aux, x, noise, *, baseline="leave-one-out"):
+    """The estimator: bound (batch,) in nats, gradients like params (ascent), [].
+
+    `noise` is a list of pairs (u, v) of uniforms, one pair a layer; v is not used. Raises
+    InputError for the leave-one-out baseline of a batch of one row.
+    """
+    if baseline == "leave-one-out" and len(x) < 2:
+        raise common.InputError(
+            "--batch-size: the leave-one-out baseline needs at least 2 rows; "
+            "use a larger batch or --baseline none"
+        )
+
+    def surrogate(params):
+        b, logits = model.infer(params, x, lambda layer, a: hard_sample(a, noise[layer][0]))
+        f_b = model.bound(params, x, b, stop_gradient(logits))
+        log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, logits))
+        signal = stop_gradient(f_b)
+        if baseline == "leave-one-out":
+            signal = signal - (np.sum(signal) - signal) / (len(x) - 1)
+        return [np.mean(signal * log_q + f_b)], f_b
+
+    (grads,), f_b = gradients(surrogate, params)
+    return f_b, grads, []
+
+
+def gradient_samples(f, logits, u, v, *, baseline="none"):
+    """n single-sample estimates of d/dlogits E[f(b)]: (n, D), for f: (n, D) -> (n,).
+
+    `logits` has shape (D,), the uniforms u and v (n, D); v is not used. The rows are independent
+    with baseline "none"; "leave-one-out" takes the n rows as one batch.
+    """
+    tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
+    x = np.zeros((len(u), 0))
+    model = Toy(f, len(logits))
+    _, (grads,), _ = estimate(model, [tiled], [], x, [(u, v)], baseline=baseline)
+    return len(u) * grads
+
+
+def toy(args):
+    import rebar  # only to draw, beside this method, what a control variate buys
+
+    common.train_toy(
+        args,
+        {
+            "REINFORCE": (partial(estimate, baseline="none"), init_aux),
+            "REBAR": (rebar.estimate, rebar.init_aux),
+        },
+    )
+
+
+def main(argv=None):
+    parser = common.parser("reinforce", __doc__)
+    choices = ["leave-one-out", "none"]
+    parser.add_argument(
+        "--baseline", choices=choices, default=choices[0], help="default: %(default)s"
+    )
+    args = common.parse(parser, argv)
+    if args.toy:
+        return toy(args)
+    if args.baseline == "leave-one-out" and args.batch_size * args.samples < 2:
+        parser.error("--batch-size: the leave-one-out baseline needs at least 2 rows; "
+                     "use a larger batch or --baseline none")  # fmt: skip
+    return common.train(args, partial(estimate, baseline=args.baseline), init_aux)
+
+
+if __name__ == "__main__":
+    common.run(main)
