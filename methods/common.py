@@ -19,6 +19,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import contextlib
 import csv
+import ctypes
+import itertools
 import json
 import math
 import platform
@@ -32,7 +34,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import autograd.numpy as np
+import autograd.numpy as anp  # where a value may be traced
+import numpy as np
 from autograd.core import VJPNode, add_outgrads, vspace
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
@@ -41,12 +44,17 @@ from matplotlib.figure import Figure
 from scipy.special import logsumexp, ndtri
 from tqdm import tqdm
 
+with contextlib.suppress(Exception):  # glibc only; a third of a training step
+    # Keep freed memory in the process: otherwise every large array is mapped afresh, page by page.
+    for option, value in ((M_TRIM_THRESHOLD := -1, 2**30), (M_MMAP_THRESHOLD := -3, 2**25)):
+        ctypes.CDLL(None).mallopt(option, value)
+
 ROOT = Path(__file__).resolve().parent.parent
 NOISE_MARGIN = 1e-6  # uniforms stay in [margin, 1 − margin], so that logit(u) is finite in float32
 
 
 class InputError(ValueError):
-    """The user asked for something impossible; the message names the flag or file and the remedy."""
+    """The user asked for the impossible; the message names the flag or file and the remedy."""
 
 
 # ---------------------------------------------------------------------------------------- numerics
@@ -60,10 +68,17 @@ def sigmoid(x):
 
 @primitive
 def softplus(x):
-    """log(1 + exp(x)), without overflow; np.logaddexp is not vectorised and several times slower."""
+    """log(1 + exp(x)), without overflow; np.logaddexp is not vectorised and far slower."""
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+@primitive
+def signed(b):
+    """2b − 1: bits as −1 and 1."""
+    return 2 * b - 1
+
+
+defvjp(signed, lambda ans, b: lambda g: 2 * g)
 defvjp(sigmoid, lambda ans, x: lambda g: g * ans * (1 - ans))
 defvjp(softplus, lambda ans, x: lambda g: g * sigmoid(x))
 
@@ -74,7 +89,7 @@ def logit(p):
 
 def _rows(h):
     """View (..., n) as (rows, n), so that any leading axes become one matrix product."""
-    return np.reshape(h, (math.prod(h.shape[:-1]), h.shape[-1]))
+    return h.reshape(math.prod(h.shape[:-1]), h.shape[-1])
 
 
 @primitive
@@ -100,19 +115,19 @@ def affine(h, W, b):
 # The derivatives of `times` and `outer` are again `times` and `outer`, so any order is at hand.
 defvjp(
     times,
-    lambda ans, h, W: lambda g: times(g, np.transpose(W)),
+    lambda ans, h, W: lambda g: times(g, anp.transpose(W)),
     lambda ans, h, W: lambda g: outer(h, g),
 )
 defvjp(
     outer,
-    lambda ans, h, g: lambda G: times(g, np.transpose(G)),
+    lambda ans, h, g: lambda G: times(g, anp.transpose(G)),
     lambda ans, h, g: lambda G: times(h, G),
 )
 defvjp(
     affine,
-    lambda ans, h, W, b: lambda g: times(g, np.transpose(W)),
+    lambda ans, h, W, b: lambda g: times(g, anp.transpose(W)),
     lambda ans, h, W, b: lambda g: outer(h, g),
-    lambda ans, h, W, b: lambda g: np.sum(_rows(g), axis=0),
+    lambda ans, h, W, b: lambda g: anp.sum(_rows(g), axis=0),
 )
 
 
@@ -122,7 +137,7 @@ def bernoulli_log_prob(x, logits):
 
     For x strictly between 0 and 1 it is the linear interpolation of the log-mass.
     """
-    return np.sum(x * logits - softplus(logits), axis=-1)
+    return np.sum(x * logits - softplus.fun(logits), axis=-1)
 
 
 defvjp(
@@ -136,14 +151,14 @@ def mlp(params, h):
     """A network W1, b1, W2, b2, …: tanh after every affine map but the last."""
     *hidden, W, b = params
     for W_i, b_i in zip(hidden[::2], hidden[1::2]):
-        h = np.tanh(affine(h, W_i, b_i))
+        h = anp.tanh(affine(h, W_i, b_i))
     return affine(h, W, b)
 
 
 def init_mlp(rng, sizes, dtype):
     """Weights of mlp: He initialisation from a normal truncated at two sd, biases zero."""
     params = []
-    for n, m in zip(sizes[:-1], sizes[1:]):
+    for n, m in itertools.pairwise(sizes):
         sd = math.sqrt(1.3 * 2 / max(n, 1))  # 1.3 makes up for the variance lost by truncation
         tail = 0.5 * math.erfc(math.sqrt(2))  # P(normal < −2)
         weights = sd * ndtri(rng.uniform(tail, 1 - tail, (n, m)))
@@ -196,10 +211,10 @@ def _backward(scalar, params, roots):
                 reached[node] = gradient[0]
             for parent, g in zip(node.parents, node.vjp(gradient[0])):
                 pending[parent] = add_outgrads(pending.get(parent), g)
-    if len(reached) < len(roots):
+    if not reached:
         warnings.warn("Output seems independent of input.", stacklevel=3)
-    return [reached.get(root, None) if root in reached else np.zeros_like(p)
-            for root, p in zip(roots, params)]  # fmt: skip
+    return [reached[r] if r in reached else np.zeros(np.shape(p), getattr(p, "dtype", None))
+            for r, p in zip(roots, params)]  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------- data
@@ -246,7 +261,7 @@ PAPER = {
     "batch_size": 24,
 }
 DATASETS = {
-    "digits": Source("digits", "", PAPER | {"steps": 5500, "lr": 1e-3, "eval_epochs": 1}),
+    "digits": Source("digits", "", PAPER | {"steps": 4400, "lr": 3e-3, "eval_epochs": 1}),
     "mnist": Source("mnist", "binarized-mnist", PAPER),
     "mnist-grey": Source("mnist", "", PAPER),
     "omniglot": Source("omniglot", "", PAPER),
@@ -338,18 +353,18 @@ class Toy:
     def centre(self, x):
         return x
 
-    def infer(self, params, x, sample):
-        logits = params[0] + np.zeros((len(x), 1), self.dtype)  # (batch, D)
+    def infer(self, params, x, sample, known_logits=()):
+        (logits,) = known_logits or [params[0] + np.zeros((len(x), 1), self.dtype)]  # (batch, D)
         return [sample(0, logits)], [logits]
 
     def bound(self, params, x, activations, logits):
         h = activations[0]
-        return np.reshape(self.f(_rows(h)), h.shape[:-1])
+        return anp.reshape(self.f(_rows(h)), h.shape[:-1])
 
 
 class SBN:
-    """Sigmoid belief network: `layers` stochastic layers of `hidden` bits, joined by affine maps or,
-    if `nonlinear`, by two tanh layers of the same width.
+    """Sigmoid belief network: `layers` stochastic layers of `hidden` bits, joined by affine maps
+    or, if `nonlinear`, by two tanh layers of the same width.
 
     Task "generate": q(b0|x) q(b1|b0) … and p(…b1) p(b0|b1) p(x|b0) with a learned prior on top.
     Task "predict": the upper half of the image, b0, b1, …, the lower half, as one chain of
@@ -403,16 +418,20 @@ class SBN:
         """What a net sees of the images x (batch, pixels)."""
         return x - self.mean
 
-    def infer(self, params, x, sample):
-        """Run the stochastic layers; `sample(layer, logits)` decides what each of them emits."""
+    def infer(self, params, x, sample, known_logits=()):
+        """Run the stochastic layers; `sample(layer, logits)` decides what each of them emits.
+
+        Returns activations and logits, a list each. `known_logits`, of the lowest layers, spares
+        computing them again when a sweep starts like an earlier one.
+        """
         nets, h = self._nets(params), self.centre(x)[:, : self.context or None]
-        activations, all_logits = [], []
+        activations, logits = [], list(known_logits)
         for layer in range(len(self.units)):
-            logits = mlp(nets[f"q{layer}"], h)
-            activations.append(sample(layer, logits))
-            all_logits.append(logits)
-            h = 2 * activations[-1] - 1
-        return activations, all_logits
+            if layer == len(logits):
+                logits.append(mlp(nets[f"q{layer}"], h))
+            activations.append(sample(layer, logits[layer]))
+            h = signed(activations[layer])
+        return activations, logits
 
     def bound(self, params, x, activations, logits):
         """log p(x, h) − log q(h|x), or log p(lower half|h) for the task "predict": (..., batch)."""
@@ -421,7 +440,7 @@ class SBN:
             return bernoulli_log_prob(x[:, self.context :], self._pixels(nets, b[-1]))
         bound = bernoulli_log_prob(x, self._pixels(nets, b[0]))
         for layer in range(1, len(b)):
-            below = mlp(nets[f"p{layer}"], 2 * b[layer] - 1)
+            below = mlp(nets[f"p{layer}"], signed(b[layer]))
             bound = bound + bernoulli_log_prob(b[layer - 1], below)
         bound = bound + bernoulli_log_prob(b[-1], nets["prior"][0])
         for b_i, a_i in zip(b, logits):
@@ -429,10 +448,11 @@ class SBN:
         return bound
 
     def _pixels(self, nets, h):
-        return mlp(nets["p0"], 2 * h - 1) + self.offset
+        *net, bias = nets["p0"]
+        return mlp([*net, bias + self.offset], signed(h))
 
     def reconstruct(self, params, x, rng):
-        """Pixel probabilities given one sample of the hidden bits; "predict" keeps the upper half."""
+        """Pixel probabilities given a sample of the bits; "predict" keeps the upper half of x."""
         b, _ = self.infer(params, x, lambda layer, a: hard_sample(a, rng.random(a.shape, a.dtype)))
         nets = self._nets(params)
         lower = sigmoid(self._pixels(nets, b[-1] if self.task == "predict" else b[0]))
@@ -444,7 +464,7 @@ class SBN:
         logits = np.tile(nets["prior"][0], (n, 1))
         for layer in range(len(self.units) - 1, -1, -1):
             b = hard_sample(logits, rng.random(logits.shape, self.dtype))
-            logits = mlp(nets[f"p{layer}"], 2 * b - 1) if layer else self._pixels(nets, b)
+            logits = mlp(nets[f"p{layer}"], signed(b)) if layer else self._pixels(nets, b)
         return sigmoid(logits)
 
 
@@ -467,7 +487,7 @@ def exact_model_gradient(model, params, x):
     def expected_bound(params):
         b, a = model.infer(params, x, lambda layer, logits: layers[layer])
         log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a))  # (2^total, batch)
-        return [np.sum(np.exp(log_q) * model.bound(params, x, b, a)) / len(x)], []
+        return [anp.sum(anp.exp(log_q) * model.bound(params, x, b, a)) / len(x)], []
 
     (grads,), _ = gradients(expected_bound, params)
     return grads
@@ -483,7 +503,7 @@ def exact_gradient(f, logits):
 
 
 def quadrature(logits, n_u=500, n_v=1):
-    """Nodes u, v (n, 1) and weights (n,) of the midpoint rule for one bit with logits of shape (1,).
+    """Nodes u, v (n, 1) and weights (n,) of the midpoint rule for one bit, logits of shape (1,).
 
     The rule is split at the jump of b = 1[logits + logit(u) > 0], u = 1 − sigmoid(logits), so that
     integrands smooth on either side converge as 1 / n_u². n_v > 1 also integrates over v.
@@ -501,22 +521,15 @@ def quadrature(logits, n_u=500, n_v=1):
 
 
 def _blocks(*vectors, size=32768):
-    """Slices of flat vectors, and a buffer, so small that an elementwise update stays in the cache."""
+    """Slices of flat vectors, and a buffer, so small that an update of them stays in the cache."""
     buffer = np.empty(size, vectors[0].dtype)
     for start in range(0, len(vectors[0]), size):
         parts = [vector[start : start + size] for vector in vectors]
         yield *parts, buffer[: len(parts[0])]
 
 
-def _average(mean, x, rate, buffer):
-    """Moving average in place: mean += rate (x − mean)."""
-    np.subtract(x, mean, out=buffer)
-    buffer *= rate
-    mean += buffer
-
-
 class Adam:
-    """Adam (Kingma & Ba 2014, in the form at the end of their section 2) on a flat vector, in place.
+    """Adam (Kingma & Ba 2014, in the form ending their section 2) on a flat vector, in place.
 
     beta2 = .99999 is the REBAR authors' setting: the moments of a noisy gradient need long memory.
     """
@@ -528,19 +541,24 @@ class Adam:
     def ascend(self, params, gradient):
         """One step up the gradient; a negative lr descends."""
         self.t += 1
-        rate = self.lr * math.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
+        weight1 = (1 - self.beta1**self.t) / (1 - self.beta1)  # of the sums m and v, so that
+        weight2 = (1 - self.beta2**self.t) / (1 - self.beta2)  # m / weight1 is the average
+        rate = self.lr * math.sqrt(weight2) / weight1
+        eps = self.eps / math.sqrt(1 - self.beta2)
         for p, g, m, v, buffer in _blocks(params, gradient, self.m, self.v):
-            _average(m, g, 1 - self.beta1, buffer)
-            _average(v, g * g, 1 - self.beta2, buffer)
+            m *= self.beta1
+            m += g
+            v *= self.beta2
+            v += np.multiply(g, g, out=buffer)
             np.sqrt(v, out=buffer)
-            buffer += self.eps
+            buffer += eps
             np.divide(m, buffer, out=buffer)
             buffer *= rate
             p += buffer
 
 
 class GradientVariance:
-    """Mean over parameters of the variance of a gradient, from debiased moving averages of g, g²."""
+    """Mean over parameters of a gradient's variance, from debiased moving averages of g, g²."""
 
     def __init__(self, size, decay=0.999, dtype=np.float32):
         self.decay, self.t = decay, 0
@@ -551,11 +569,13 @@ class GradientVariance:
         self.t += 1
         first = second = 0.0
         for g, m1, m2, buffer in _blocks(gradient, self.m1, self.m2):
-            _average(m1, g, 1 - self.decay, buffer)
-            _average(m2, g * g, 1 - self.decay, buffer)
+            m1 *= self.decay
+            m1 += g
+            m2 *= self.decay
+            m2 += np.multiply(g, g, out=buffer)
             first += float(m1 @ m1)
             second += float(m2.sum())
-        weight = 1 - self.decay**self.t
+        weight = (1 - self.decay**self.t) / (1 - self.decay)  # of the sums m1 and m2
         return (second / weight - first / weight**2) / len(gradient)
 
 
@@ -591,15 +611,15 @@ def stream(seed, purpose, index=0):
 
 
 def flatten(arrays, dtype):
-    """One contiguous vector with the content of all arrays, and a list of views of it like arrays."""
+    """One contiguous vector with the content of all arrays, and a list of its views like them."""
     flat = np.concatenate([np.zeros(0, dtype), *map(np.ravel, arrays)]).astype(dtype, copy=False)
     ends = np.cumsum([np.size(a) for a in arrays], dtype=int)
     return flat, [flat[e - np.size(a) : e].reshape(np.shape(a)) for a, e in zip(arrays, ends)]
 
 
 class Trainer:
-    """A run's whole state and its step: Adam(lr) ascends the bound, Adam(10 lr) descends the method's
-    own objectives. Every gradient is taken before any update.
+    """A run's whole state and its step: Adam(lr) ascends the bound, Adam(10 lr) descends the
+    method's own objectives. Every gradient is taken before any update.
     """
 
     COUNTERS = ("step_count", "last_row", "seconds", "bound_sum", "variance_sum")
@@ -618,7 +638,7 @@ class Trainer:
         self.order_epoch = -1
 
     def step(self):
-        """One update; raises FloatingPointError, changing no parameter, if a value is not finite."""
+        """One update. Raises FloatingPointError if a value is not finite."""
         args, model = self.args, self.model
         epoch, position = divmod(self.step_count, self.steps_per_epoch)
         if epoch != self.order_epoch:  # np.resize fills a short last batch with the first rows
@@ -640,21 +660,29 @@ class Trainer:
             )
         self.ascent.ascend(self.flat_params, gradient)
         self.descent.ascend(self.flat_aux, aux_gradient)
+        if not math.isfinite(float(self.flat_params.sum()) + float(self.flat_aux.sum())):
+            raise FloatingPointError("a parameter is not finite")
         self.bound_sum += bound
         self.variance_sum += variance
         self.step_count += 1
 
-    def row(self, evaluate=False):
-        """Means over the steps since the last row, and the bounds of validation and test if asked."""
-        n, bounds = self.step_count - self.last_row, {"valid_bound": "", "test_bound": ""}
-        for key in bounds if evaluate else ():  # always with the same noise
-            rng, images = stream(self.args.seed, EVALUATION), getattr(self.data, key[:-6])
-            bound = multi_sample_bound(self.model, self.params, images, self.args.eval_samples, rng)
-            bounds[key] = float(bound.mean())
-        row = {"step": self.step_count, "train_bound": self.bound_sum / n, **bounds,
-               "log_grad_variance": math.log(max(self.variance_sum / n, 1e-300))}  # fmt: skip
+    def evaluate(self, split):
+        """Mean multi-sample bound of "valid" or "test" in nats, always with the same noise."""
+        rng, images = stream(self.args.seed, EVALUATION), getattr(self.data, split)
+        n_samples = self.args.eval_samples
+        return float(multi_sample_bound(self.model, self.params, images, n_samples, rng).mean())
+
+    def row(self, bounds=()):
+        """Step, bound and log gradient variance, means over the steps since the last row."""
+        n = self.step_count - self.last_row
+        bound, variance = self.bound_sum / n, max(self.variance_sum / n, 1e-300)
         self.last_row, self.bound_sum, self.variance_sum = self.step_count, 0.0, 0.0
-        return row
+        return {
+            "step": self.step_count,
+            "train_bound": bound,
+            **dict(bounds),
+            "log_grad_variance": math.log(variance),
+        }
 
     def arrays(self):
         return {"params": self.flat_params, "aux": self.flat_aux,
@@ -664,8 +692,6 @@ class Trainer:
 
     def save(self, folder):
         """Write the checkpoint of a run folder; the last one goes only when this one is whole."""
-        if not np.isfinite(self.flat_params.sum() + self.flat_aux.sum()):
-            raise FloatingPointError("a parameter is not finite")
         with atomic_write(folder / "checkpoint.npz", "wb") as file:
             np.savez(file, **self.arrays(), **{key: getattr(self, key) for key in self.COUNTERS})
 
@@ -718,31 +744,31 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
             step, at_end = trainer.step_count, trainer.step_count >= args.steps
             trainer.seconds = time.perf_counter() - started
             evaluate = at_end or step % eval_every == 0
-            if step > trainer.last_row and (evaluate or step % log_every == 0):
-                row = trainer.row(evaluate) | report(model, trainer.aux)
-                rows.append(row | {"seconds": round(trainer.seconds, 3)})
-                write_rows(folder / "log.csv", rows)
-                print_row(row, header=len(rows) == 1)
-                saved = -math.inf
-            if at_end:
-                return finish(trainer, rows, folder)
-            if time.perf_counter() - saved > 60:  # seconds; and after every row
-                trainer.save(folder)
-                saved = time.perf_counter()
+            due = step > trainer.last_row and (evaluate or step % log_every == 0)
+            if due:
+                splits = ("valid", "test")
+                bounds = {f"{x}_bound": trainer.evaluate(x) if evaluate else "" for x in splits}
             with uninterrupted():
+                if due:
+                    row = trainer.row(bounds) | report(model, trainer.aux)
+                    rows.append(row | {"seconds": round(trainer.seconds, 3)})
+                    write_rows(folder / "log.csv", rows)
+                    print_row(row, header=len(rows) == 1)
+                if at_end:
+                    return finish(trainer, rows, folder)
+                if due or time.perf_counter() - saved > 60:  # seconds
+                    trainer.save(folder)
+                    saved = time.perf_counter()
                 trainer.step()
             bar.update()
     except KeyboardInterrupt:
         trainer.save(folder)
-        bar.close()
-        how = f"go on with: python {sys.argv[0]} --resume {folder}"
-        end(130, f"stopped at step {trainer.step_count}; {how}")
+        stop = 130, f"go on with: python {sys.argv[0]} --resume {folder}"
     except FloatingPointError as error:
-        bar.close()
-        how = f"the last good checkpoint is in {folder}; a smaller --lr may help"
-        end(1, f"stopped at step {trainer.step_count}: {error}; {how}")
+        stop = 1, f"{error}; the last good checkpoint is in {folder}; a smaller --lr may help"
     finally:
         bar.close()
+    end(stop[0], f"stopped at step {trainer.step_count}; {stop[1]}")
 
 
 def finish(trainer, rows, folder):
@@ -784,9 +810,10 @@ def train_toy(args, methods):
     folder, t, every = open_run(args), args.target, max(1, args.steps // 60)
     args.batch_size, no_images = 1, np.zeros((1, 0), np.uint8)
     data = Dataset("toy", no_images, no_images, no_images, levels=1, shape=(0, 0))
-    rows, panels = [], {"θ = P(b = 1)": {}, "E[(b − t)²]": {}, "log variance of the gradient": {}}
+    rows, exact_curves = [], {}
+    panels = {"θ = P(b = 1)": {}, f"E[(b − {t})²]": {}, "log variance of the gradient": {}}
     for label, (estimate, init_aux) in methods.items():
-        model = Toy(lambda b: -np.sum((b - t) ** 2, axis=-1), 1)
+        model = Toy(lambda b: -anp.sum((b - t) ** 2, axis=-1), 1)
         trainer, mine = Trainer(args, data, model, estimate, init_aux), []
         for step in tqdm(range(1, args.steps + 1), desc=label, disable=None):
             trainer.step()
@@ -802,10 +829,11 @@ def train_toy(args, methods):
                              "exact_log_variance": math.log(exact)})  # fmt: skip
         for panel, key in zip(panels, ("theta", "loss", "log_grad_variance")):
             panels[panel][label] = [row[key] for row in mine]
-        panels[panel][f"{label}, exact"] = [row["exact_log_variance"] for row in mine]
+        exact_curves[f"{label}, exact"] = [row["exact_log_variance"] for row in mine]
         rows += mine
         tqdm.write(f"{label:10} θ {theta:.3f}  loss {loss:.4f} (minimum {min(t, 1 - t) ** 2:.4f})"
                    f"  log variance {math.log(exact):.2f}")  # fmt: skip
+    panels["log variance of the gradient"] |= exact_curves
     write_rows(folder / "log.csv", rows)
     if not args.no_plots:
         plot_curves(folder / "toy.png", [row["step"] for row in mine], panels)
@@ -888,7 +916,7 @@ def print_row(row, header):
 
 
 def plot_curves(path, steps, panels):
-    """One panel per y label in `panels`, a dict of dicts of curves over the steps ("" is no value)."""
+    """One panel per y label in `panels`, each a dict of curves over the steps ("" is no value)."""
     figure = Figure(figsize=(4.2 * len(panels), 3.3), layout="tight")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (y_label, curves) in zip(axes, panels.items()):
@@ -947,7 +975,7 @@ class Parser(argparse.ArgumentParser):
 
 
 COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
-TOY = {"steps": 3000, "lr": 0.02}
+TOY = {"steps": 5000, "lr": 1e-3}
 RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots"}
 
 
@@ -1057,7 +1085,7 @@ def run(main):
     """Call main() as a program: an InputError becomes one line on stderr and exit code 2."""
     try:
         main()
-    except InputError as error:
+    except (InputError, OSError) as error:
         end(2, f"error: {error}")
     except KeyboardInterrupt:
         end(130, "stopped")

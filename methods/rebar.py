@@ -51,37 +51,40 @@ def rebar(model, params, x, noise, temperature, eta, baseline, *, relaxation="re
     u = [u_i for u_i, _ in noise]
 
     def surrogates(params):
-        b, a = model.infer(params, x, lambda layer, a: hard_sample(a, u[layer]))
+        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, u[layer]))
         f_b = model.bound(params, x, b, stop_gradient(a))
         log_q = [bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a)]
-        reinforce = f_b + stop_gradient(f_b - baseline) * sum(log_q)
+        reinforce = f_b + (stop_gradient(f_b) - baseline) * sum(log_q)
 
-        # logit(u) and logit(v), in each layer, v following u' = 1 − σ(a) such that b stays the same
-        eps = [logit(u_i) for u_i in u]
-        eps_tilde = [conditional_noise(a_i, *uv, conditional) for a_i, uv in zip(a, noise)]
+        pairs = [noise_pair(a_i, *uv, conditional) for a_i, uv in zip(a, noise)]
+        # Coupled z and z̃ are equal, so the direct derivatives of f(σ(z)) and f(σ(z̃)) cancel.
+        direct = stop_gradient(params) if conditional == "coupled" else params
 
         def relaxed(first):
-            """f at the relaxed z and z̃, with hard bits below the layer `first`."""
+            """f at z and at z̃, (2, batch), with hard bits below the layer `first`."""
 
             def sample(layer, a_i):
                 if layer < first:
                     return b[layer]
                 both = layer == first or as_released or control_variate == "joint"
-                pair = [eps[layer], eps_tilde[layer] if both else eps[layer]]
-                return relax(a_i, np.array(pair), temperature, relaxation)  # (2, batch, units)
+                eps = pairs[layer] if both else logit(u[layer])
+                return relax(a_i, eps, temperature, relaxation)
 
-            return model.bound(params, x, *model.infer(params, x, sample))
+            return model.bound(direct, x, *model.infer(direct, x, sample, a[: first + 1]))
 
         control = 0
         for layer in range(1 if control_variate == "joint" else len(b)):
-            f_z, f_z_tilde = relaxed(layer)
+            f = relaxed(layer)
             score = sum(log_q) if control_variate == "joint" else log_q[layer]
-            control = control + f_z - f_z_tilde - stop_gradient(f_z_tilde) * score
-        return [np.mean(reinforce), np.mean(control)], f_b
+            control = control + f[0] - f[1] - stop_gradient(f)[1] * score
+        if np.ndim(eta) == 0:
+            return [np.sum(reinforce + eta * control) / len(x)], f_b
+        return [np.sum(reinforce) / len(x), np.sum(control) / len(x)], f_b
 
-    (g_reinforce, g_control), f_b = gradients(surrogates, params)
-    etas = [eta] * len(params) if np.ndim(eta) == 0 else eta
-    return f_b, [g + eta_k * h for g, eta_k, h in zip(g_reinforce, etas, g_control)]
+    grads, f_b = gradients(surrogates, params)
+    if np.ndim(eta) == 0:
+        return f_b, grads[0]
+    return f_b, [g + eta_k * h for g, eta_k, h in zip(grads[0], eta, grads[1])]
 
 
 def relax(a, eps, temperature, relaxation="rebar"):
@@ -94,25 +97,28 @@ def relax(a, eps, temperature, relaxation="rebar"):
     return sigmoid(z / temperature + shift)
 
 
-def conditional_noise(a, u, v, conditional):
-    """logit of a uniform given b = 1[a + logit(u) > 0], so that z̃ = a + this has the sign of z.
+def noise_pair(a, u, v, conditional):
+    """[ε, ε̃] (2, batch, units) such that z = a + ε and z̃ = a + ε̃; ε̃ depends on a.
 
-    With s = 2b − 1,   z̃ = s softplus(s logit(v) + softplus(s a)),   differentiable in a.
+    ε = logit(u), and z̃ is a draw from p(z | b): with s = 2b − 1,
+        z̃ = s softplus(s logit(v) + softplus(s a)).
     "independent" takes v as it comes. "coupled", common random numbers, takes the v that makes
-    z̃ = z: then only the derivative differs from that of z,   dz̃/da = (1 − exp(−|z|)) σ(s a).
+    z̃ = z: then only the derivative differs, dz̃/da = (1 − exp(−|z|)) σ(s a) instead of 1.
     """
     eps, s, a_fixed = logit(u), 2 * hard_sample(a, u) - 1, stop_gradient(a)
     if conditional == "independent":
-        return s * softplus(s * logit(v) + softplus(s * a)) - a
-    slope = -np.expm1(-np.abs(a_fixed + eps)) * sigmoid(s * a_fixed)
-    return eps + (slope - 1) * (a - a_fixed)
+        return np.array([eps, s * softplus(s * logit(v) + softplus(s * a)) - a])
+    slope = -np.expm1(-np.abs(a_fixed + eps)) * sigmoid(s * a_fixed)  # dz̃/da
+    return eps + np.array([np.zeros_like(slope), slope - 1]) * (a - a_fixed)
 
 
 # ------------------------------------------------------------------------- what it learns itself
 
 
-def init_aux(rng, model, temperature=0.5):
-    """[W1, b1, W2, b2 of C; logits of η/2, one per tensor of the model; log T]."""
+def init_aux(rng, model, temperature=0.5, adapt="temperature"):
+    """[W1, b1, W2, b2 of C; logits of η/2, one per tensor of the model; log T], or just [log T]."""
+    if adapt == "none":
+        return [np.log(temperature)]
     network = init_mlp(rng, [model.n_inputs, 100, 1], model.dtype)
     return [*network, np.zeros(len(model.names)), np.log(temperature)]
 
@@ -127,13 +133,12 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
     """The estimator: bound (batch,) in nats, gradients like params (ascent), gradients like aux.
 
     The latter are those of the mean square of the gradient over all parameters. `adapt` says for
-    what: "temperature" is everything, "eta" leaves T out, "none" leaves all out, with C = 0. The
+    what: "temperature" is everything, "eta" leaves T out, "none" leaves all out: η = 1, C = 0. The
     other options are those of `rebar`.
     """
     if adapt == "none":
-        _, eta, temperature = learned(aux)
-        f_b, grads = rebar(model, params, x, noise, temperature, eta, 0.0, **options)
-        return f_b, grads, [np.zeros_like(tensor) for tensor in aux]
+        f_b, grads = rebar(model, params, x, noise, np.exp(aux[-1]), 1.0, 0.0, **options)
+        return f_b, grads, [np.zeros_like(aux[-1])]
     fixed = [] if adapt == "temperature" else aux[-1:]
 
     def second_moment(adapted):
@@ -164,10 +169,12 @@ def gradient_samples(f, logits, u, v, *, temperature=0.5, eta=1.0, baseline=0.0,
 
 
 def report(model, aux):
-    """What to log: the temperature and, under "eta/", η of every parameter tensor."""
-    _, eta, temperature = learned(aux)
-    etas = {f"eta/{name}": float(eta_k) for name, eta_k in zip(model.names, eta)}
-    return {"temperature": float(temperature), **etas}
+    """What to log: the temperature and, if they are learned, η of every tensor under "eta/"."""
+    log = {"temperature": float(np.exp(aux[-1]))}
+    if len(aux) > 1:
+        _, eta, _ = learned(aux)
+        log |= {f"eta/{name}": float(eta_k) for name, eta_k in zip(model.names, eta)}
+    return log
 
 
 def toy(args, estimate, init_aux):
@@ -180,29 +187,45 @@ def toy(args, estimate, init_aux):
 def main(argv=None):
     p = common.parser("rebar", __doc__)
 
-    def choice(flag, help, *choices):
+    def choose(flag, help, *options):
         p.add_argument(
-            flag, help=f"{help}; default: {choices[0]}", choices=choices, default=choices[0]
+            flag, help=f"{help}; default: {options[0]}", choices=options, default=options[0]
         )
 
-    choice("--adapt", "what the variance teaches", "temperature", "eta", "none")
-    p.add_argument("--temperature", help="T, at first if it is adapted; default: 0.5",
-                   type=common.POSITIVE, default=0.5)  # fmt: skip
-    choice("--relaxation", "of the bits", "rebar", "concrete")
-    choice("--noise", "of z̃: the same random numbers as z, or its own", "coupled", "independent")
-    choice("--control-variate", "one relaxation per layer, or one of all", "per-layer", "joint")
-    p.add_argument("--as-released", action="store_true",
-                   help="the published construction, biased for two or more layers")  # fmt: skip
+    choose(
+        "--adapt",
+        "what descends the variance: all of T, η, C; η, C; none",
+        "temperature",
+        "eta",
+        "none",
+    )
+    choose("--relaxation", "of the bits", "rebar", "concrete")
+    choose("--noise", "of z̃ | b: the random numbers of z, or its own", "coupled", "independent")
+    choose("--control-variate", "one relaxation per layer, or one of all", "per-layer", "joint")
+    p.add_argument(
+        "--temperature",
+        help="T, at first if it is adapted; default: 0.5",
+        type=common.POSITIVE,
+        default=0.5,
+    )
+    p.add_argument(
+        "--as-released",
+        help="the published construction: biased above one layer",
+        action="store_true",
+    )
     args = common.parse(p, argv)
     if args.as_released:
-        print(
-            "--as-released: the gradient of the upper layers is biased (for the lesson)",
-            file=sys.stderr,
-        )
-    options = {"relaxation": args.relaxation, "conditional": args.noise, "adapt": args.adapt,
-               "control_variate": args.control_variate, "as_released": args.as_released}  # fmt: skip
-    pair = partial(estimate, **options), partial(init_aux, temperature=args.temperature)
-    return toy(args, *pair) if args.toy else common.train(args, *pair, report)
+        print("--as-released: biased gradients for every layer but the lowest", file=sys.stderr)
+    options = {
+        "relaxation": args.relaxation,
+        "conditional": args.noise,
+        "adapt": args.adapt,
+        "control_variate": args.control_variate,
+        "as_released": args.as_released,
+    }
+    init = partial(init_aux, temperature=args.temperature, adapt=args.adapt)
+    run = toy if args.toy else partial(common.train, report=report)
+    return run(args, partial(estimate, **options), init)
 
 
 if __name__ == "__main__":

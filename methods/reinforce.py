@@ -25,6 +25,9 @@ from common import Toy, bernoulli_log_prob, gradients, hard_sample, stop_gradien
 import autograd.numpy as np
 
 
+NEEDS_TWO = "the leave-one-out baseline needs two rows; use a larger batch or --baseline none"
+
+
 def init_aux(rng, model):
     """REINFORCE has nothing of its own to learn."""
     return []
@@ -37,10 +40,7 @@ def estimate(model, params, aux, x, noise, *, baseline="leave-one-out"):
     InputError for the leave-one-out baseline of a batch of one row.
     """
     if baseline == "leave-one-out" and len(x) < 2:
-        raise common.InputError(
-            "--batch-size: the leave-one-out baseline needs at least 2 rows; "
-            "use a larger batch or --baseline none"
-        )
+        raise common.InputError(f"--batch-size: {NEEDS_TWO}")
 
     def surrogate(params):
         b, logits = model.infer(params, x, lambda layer, a: hard_sample(a, noise[layer][0]))
@@ -49,7 +49,7 @@ def estimate(model, params, aux, x, noise, *, baseline="leave-one-out"):
         signal = stop_gradient(f_b)
         if baseline == "leave-one-out":
             signal = signal - (np.sum(signal) - signal) / (len(x) - 1)
-        return [np.mean(signal * log_q + f_b)], f_b
+        return [np.sum(signal * log_q + f_b) / len(x)], f_b
 
     (grads,), f_b = gradients(surrogate, params)
     return f_b, grads, []
@@ -81,17 +81,16 @@ def toy(args):
 
 
 def main(argv=None):
-    parser = common.parser("reinforce", __doc__)
-    choices = ["leave-one-out", "none"]
-    parser.add_argument(
-        "--baseline", choices=choices, default=choices[0], help="default: %(default)s"
+    p = common.parser("reinforce", __doc__)
+    baselines = ["leave-one-out", "none"]
+    p.add_argument(
+        "--baseline", help="default: %(default)s", choices=baselines, default=baselines[0]
     )
-    args = common.parse(parser, argv)
+    args = common.parse(p, argv)
     if args.toy:
         return toy(args)
     if args.baseline == "leave-one-out" and args.batch_size * args.samples < 2:
-        parser.error("--batch-size: the leave-one-out baseline needs at least 2 rows; "
-                     "use a larger batch or --baseline none")  # fmt: skip
+        p.error(f"--batch-size: {NEEDS_TWO}")
     return common.train(args, partial(estimate, baseline=args.baseline), init_aux)
 
 

@@ -1,0 +1,193 @@
+"""The proofs that an estimator is right, as functions of the modules under test.
+
+Each takes `m`, a namespace with the modules common, reinforce and rebar, and raises AssertionError
+if the estimator is wrong. The tests call them with the real modules, and with mutated ones, which
+they have to reject.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import autograd.numpy as anp
+import numpy as np
+from scipy import stats
+
+METHODS = Path(__file__).resolve().parents[1] / "methods"
+FALSE_ALARM = 1e-6  # of one Monte Carlo test, over all the numbers that it compares
+
+
+def load(mutations=()):
+    """The modules, executed from their files with each (file, old, new) replaced in the source.
+
+    The old text has to occur exactly once, so that a mutation cannot outlive the code it breaks.
+    """
+    names = ("common", "reinforce", "rebar")
+    sources = {name: (METHODS / f"{name}.py").read_text(encoding="utf-8") for name in names}
+    for name, old, new in mutations:
+        assert sources[name].count(old) == 1, f"{name}.py: {sources[name].count(old)} times: {old}"
+        sources[name] = sources[name].replace(old, new)
+    modules, before = {}, {name: sys.modules.get(name) for name in names}
+    try:
+        for name in names:
+            modules[name] = sys.modules[name] = ModuleType(name)
+            modules[name].__file__ = str(METHODS / f"{name}.py")
+            exec(compile(sources[name], modules[name].__file__, "exec"), vars(modules[name]))
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
+    return SimpleNamespace(**modules)
+
+
+# ---------------------------------------------------------------------------------- exact, one bit
+
+
+def quadratic(b):
+    return anp.sum((b - 0.45) ** 2, axis=-1)
+
+
+def steep(b):
+    return anp.sum(anp.exp(1.5 * b) - 2 * b, axis=-1)
+
+
+FUNCTIONS = (quadratic, steep)
+LOGITS = (-2.0, 0.3, 1.5)
+
+
+def mean_on_grid(samples, m, logit, n_u, n_v=1, **options):
+    """E[gradient sample] and its variance for one bit, by quadrature over u (and v)."""
+    u, v, weights = m.common.quadrature(np.array([logit]), n_u, n_v)
+    g = samples(np.array([logit]), u, v, **options)[:, 0]
+    mean = weights @ g
+    return mean, weights @ g**2 - mean**2
+
+
+def reinforce_is_exact(m):
+    """Without a baseline: the mean over u equals the enumerated gradient to 1e-12."""
+    for f in FUNCTIONS:
+        for logit in LOGITS:
+            samples = lambda *args: m.reinforce.gradient_samples(f, *args)
+            mean, _ = mean_on_grid(samples, m, logit, 50)
+            assert abs(mean - m.common.exact_gradient(f, [logit])[0]) < 1e-12
+
+
+def leave_one_out_is_exact(m):
+    """A batch of three rows: the mean over all 8 outcomes, each from one u, is exact to 1e-12."""
+    logits = np.array([0.7])
+    theta = m.common.sigmoid(logits)[0]
+    for f in FUNCTIONS:
+        mean = 0.0
+        for k in range(8):
+            bits = (k >> np.arange(3)[:, None]) & 1
+            u = np.where(bits == 1, 1 - theta / 2, (1 - theta) / 2)
+            g = m.reinforce.gradient_samples(f, logits, u, u, baseline="leave-one-out")
+            mean += np.prod(np.where(bits == 1, theta, 1 - theta)) * g.mean()
+        assert abs(mean - m.common.exact_gradient(f, logits)[0]) < 1e-12
+
+
+def rebar_is_exact(m, conditional="coupled", temperatures=(0.1, 0.5, 2.0)):
+    """For every f, logit, relaxation, T and η: 1e-6, and 1e-5 for T ≤ .1, by the midpoint rule.
+
+    Coupled noise needs an integral over u only, independent noise one over u and v.
+    """
+    n_u, n_v = (20000, 1) if conditional == "coupled" else (1000, 1000)
+    for f in FUNCTIONS:
+        for logit in LOGITS if conditional == "coupled" else LOGITS[:1]:
+            exact = m.common.exact_gradient(f, [logit])[0]
+            for relaxation in ("rebar", "concrete"):
+                for temperature in temperatures:
+                    samples = lambda *args: m.rebar.gradient_samples(
+                        f, *args, temperature=temperature, eta=0.7, baseline=0.2,
+                        relaxation=relaxation, conditional=conditional,
+                    )  # fmt: skip
+                    mean, _ = mean_on_grid(samples, m, logit, n_u, n_v)
+                    tolerance = 1e-5 if temperature <= 0.1 else 1e-6
+                    case = (f.__name__, logit, relaxation, temperature, mean - exact)
+                    assert abs(mean - exact) < tolerance, case
+
+
+# ------------------------------------------------------------------- every parameter of a tiny SBN
+
+
+def tiny_sbn(m, layers=2, hidden=2, task="generate", nonlinear=False, seed=1):
+    """A model of 3 or 4 pixels in float64, its parameters away from zero, and two images."""
+    rng = np.random.default_rng(seed)
+    pixels = 3 if task == "generate" else 4
+    mean = np.array([0.3, 0.5, 0.6, 0.4])[:pixels]
+    model = m.common.SBN(mean, hidden, layers, nonlinear, task, dtype=np.float64)
+    params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
+    return model, params, np.array([[1.0, 0, 1, 1], [0, 1, 1, 0]])[:, :pixels]
+
+
+def assert_unbiased(m, model, params, x, estimator, rng, blocks=100, rows=2000):
+    """z-test of every parameter's mean gradient against enumeration; (largest |z|, bias, scale).
+
+    `estimator(x, noise)` returns gradients. Blocks of `rows` draws give independent means, so
+    their Student t has `blocks` − 1 degrees of freedom; the threshold makes the probability of a
+    false alarm over all parameters FALSE_ALARM. A bias of `bias`, in the worst parameter, would be
+    detected with probability .99; `scale` is the largest true gradient.
+    """
+    exact = np.concatenate([g.ravel() for g in m.common.exact_model_gradient(model, params, x)])
+    tiled = np.repeat(x, rows // len(x), axis=0)
+    means = np.array([
+        np.concatenate([g.ravel() for g in estimator(tiled, model.draw_noise(rng, len(tiled)))])
+        for _ in range(blocks)
+    ])  # fmt: skip
+    error = means.std(axis=0, ddof=1) / np.sqrt(blocks)
+    t = np.abs(means.mean(axis=0) - exact) / np.maximum(error, 1e-12)
+    threshold = stats.t.isf(FALSE_ALARM / (2 * len(exact)), blocks - 1)
+    bias = (threshold + stats.norm.isf(0.01)) * error.max()
+    assert t.max() < threshold, f"|z| {t.max():.1f} above {threshold:.1f}: biased"
+    return t.max(), bias, np.abs(exact).max()
+
+
+def reinforce_is_unbiased(m, rng, baseline="leave-one-out", rows=2000, **model_options):
+    model, params, x = tiny_sbn(m, **model_options)
+    estimator = lambda x, noise: m.reinforce.estimate(
+        model, params, [], x, noise, baseline=baseline
+    )[1]
+    return assert_unbiased(m, model, params, x, estimator, rng, rows=rows)
+
+
+def rebar_is_unbiased(m, rng, model_options=(), blocks=100, rows=2000, **options):
+    """REBAR with all its learned parts, at values that training would reach, not at the first."""
+    model, params, x = tiny_sbn(m, **dict(model_options))
+    aux = m.rebar.init_aux(rng, model, temperature=0.4)
+    aux = [np.asarray(a) + 0.3 * rng.standard_normal(np.shape(a)) for a in aux]
+    estimator = lambda x, noise: m.rebar.estimate(model, params, aux, x, noise, **options)[1]
+    return assert_unbiased(m, model, params, x, estimator, rng, blocks, rows)
+
+
+# ------------------------------------------------------------- the variance, and its own gradient
+
+
+def single_bit_moments(m, f=steep, logit=0.3, n_u=300, n_v=1, **options):
+    """Mean and variance of REBAR's gradient for one bit, by default at T = .5, η = 1, C = 0."""
+    samples = lambda *args: m.rebar.gradient_samples(f, *args, **options)
+    return mean_on_grid(samples, m, logit, n_u, n_v)
+
+
+def variance_gradient_is_exact(m, **options):
+    """d(mean g²)/d(log T), d/dη, d/dC against central differences, on a two-layer SBN: 1e-7."""
+    rng = np.random.default_rng(2)
+    model, params, x = tiny_sbn(m)
+    aux = [np.array(a + 0.3) for a in m.rebar.init_aux(rng, model)]
+    x = np.repeat(x, 3, axis=0)
+    noise = model.draw_noise(rng, len(x))
+
+    def mean_square(aux):
+        _, grads, _ = m.rebar.estimate(model, params, aux, x, noise, **options)
+        return np.mean(np.concatenate([g.ravel() for g in grads]) ** 2)
+
+    _, _, aux_grads = m.rebar.estimate(model, params, aux, x, noise, **options)
+    for k, (tensor, gradient) in enumerate(zip(aux, aux_grads)):
+        for index in list(np.ndindex(np.shape(tensor)))[:12]:
+            values = []
+            for step in (1e-5, -1e-5):
+                moved = [a.copy() for a in aux]
+                moved[k][index] += step
+                values.append(mean_square(moved))
+            difference = (values[0] - values[1]) / 2e-5
+            assert abs(difference - gradient[index]) < 1e-7 * max(1, abs(difference)), (k, index)

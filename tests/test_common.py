@@ -1,0 +1,338 @@
+"""The shared parts: numerics, tracing, data, models, optimiser, moving averages, evaluation."""
+
+import hashlib
+import itertools
+import math
+
+import autograd.core
+import autograd.numpy as anp
+import numpy as np
+import proofs
+import pytest
+from autograd import grad
+from autograd.test_util import check_grads
+from autograd.tracer import getval
+from scipy import stats
+from scipy.special import logsumexp
+
+M = proofs.load()
+common = M.common
+
+# ---------------------------------------------------------------------------------------- numerics
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "signed"])
+def test_elementwise_primitives_are_twice_differentiable(name, rng):
+    check_grads(getattr(common, name), modes=["rev"], order=2)(3 * rng.standard_normal((2, 3)))
+
+
+def test_matrix_primitives_are_twice_differentiable(rng):
+    h, g = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 3, 5))
+    W, b = rng.standard_normal((4, 5)), rng.standard_normal(5)
+    check_grads(common.times, modes=["rev"], order=2)(h, W)
+    check_grads(common.outer, modes=["rev"], order=2)(h, g)
+    check_grads(common.affine, modes=["rev"], order=2)(h, W, b)
+    np.testing.assert_allclose(common.affine(h, W, b), h @ W + b, rtol=1e-12)
+    np.testing.assert_allclose(common.outer(h, g), np.einsum("abi,abj->ij", h, g), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("x_shape", "a_shape"), [((3, 4), (3, 4)), ((3, 4), (2, 3, 4)), ((2, 3, 4), (4,))])  # fmt: skip # noqa: E501
+def test_bernoulli_log_prob(x_shape, a_shape, rng):
+    x, a = rng.random(x_shape), rng.standard_normal(a_shape)
+    p = 1 / (1 + np.exp(-a))
+    expected = np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), axis=-1)
+    np.testing.assert_allclose(common.bernoulli_log_prob(x, a), expected, rtol=1e-12)
+    check_grads(common.bernoulli_log_prob, modes=["rev"], order=2)(x, a)
+
+
+def test_numerics_do_not_overflow():
+    x = np.array([-1e4, -100, 0, 100, 1e4], np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_allclose(common.sigmoid(x), [0, 0, 0.5, 1, 1], atol=1e-30)
+        np.testing.assert_allclose(common.softplus(x), [0, 0, math.log(2), 100, 1e4], atol=1e-30)
+    assert common.sigmoid(np.array([-80.0]))[0] == pytest.approx(math.exp(-80), rel=1e-12)
+
+
+def test_he_initialisation_is_truncated_at_two_sd():
+    """Variance 2 / fan-in after truncation: 200,000 weights, false alarm 1e-6, sharp to 2 %."""
+    W, b, *_ = common.init_mlp(np.random.default_rng(0), [400, 500, 1], np.float64)
+    sd = math.sqrt(2.6 / 400)
+    assert 1.99 * sd < np.abs(W).max() <= 2 * sd
+    kept = stats.truncnorm(-2, 2).var() * sd**2
+    error = (W**2).std() / math.sqrt(W.size)
+    assert stats.norm.isf(5e-7) * error < 0.02 * kept
+    assert abs((W**2).mean() - kept) < stats.norm.isf(5e-7) * error
+    assert kept == pytest.approx(2 / 400, rel=0.01)
+    assert not b.any()
+
+
+# ----------------------------------------------------------------------------------------- tracing
+
+
+def test_gradients_of_several_scalars_equal_autograd():
+    f = lambda a, b: anp.sum(anp.sin(a) * b)
+    g = lambda a, b: anp.sum(a * b**3)
+    a, b = np.array([0.3, -1.0]), np.array([2.0, 0.5])
+    (df, dg), rest = common.gradients(lambda p: ([f(*p), g(*p)], [2 * p[0]]), [a, b])
+    for ours, function in ((df, f), (dg, g)):
+        np.testing.assert_allclose(ours, [grad(function, i)(a, b) for i in (0, 1)], rtol=1e-12)
+    assert type(rest[0]) is np.ndarray
+
+
+def test_gradients_nest_and_stop_gradient_stops_one_level():
+    """d/dT of d/da of sg(a² T) a: the inner derivative is a² T, its outer one a²."""
+
+    def outer(T):
+        inner = lambda p: ([common.stop_gradient(p[0] ** 2 * T[0]) * p[0]], None)
+        ((da,),), _ = common.gradients(inner, [np.array(3.0)])
+        return [da], common.stop_gradient(da)
+
+    ((dT,),), da = common.gradients(outer, [np.array(2.0)])
+    assert da == pytest.approx(18)
+    assert dT == pytest.approx(9)
+
+
+def test_lost_gradient_path_warns():
+    with pytest.warns(UserWarning, match="independent of input"):
+        common.gradients(lambda p: ([np.array(1.0)], None), [np.array(2.0)])
+
+
+# -------------------------------------------------------------------------------------------- data
+
+
+def test_digits_are_the_shipped_ones():
+    with np.load(common.ROOT / "data" / "digits.npz", allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    digest = hashlib.md5(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
+    assert digest == "e352275d896f2b0821cc34537100b51c"
+    sizes = {split: len(arrays[split]) for split in ("train", "valid", "test")}
+    assert sizes == {"train": 1297, "valid": 200, "test": 300}
+    for split, size in sizes.items():
+        shares = np.bincount(arrays[f"{split}_labels"], minlength=10) / size
+        whole = np.bincount(np.concatenate([arrays[f"{s}_labels"] for s in sizes])) / 1797
+        np.testing.assert_allclose(shares, whole, atol=1.5 / size)
+
+
+def test_static_bits_are_fixed_and_dynamic_ones_follow_the_grey_levels(rng):
+    """Ink frequency of 500 draws against grey/16: Bonferroni over pixels, false alarm 1e-6."""
+    static, again = common.load_dataset("digits"), common.load_dataset("digits")
+    dynamic = common.load_dataset("digits", dynamic=True)
+    np.testing.assert_array_equal(static.train, again.train)
+    np.testing.assert_array_equal(static.test, dynamic.test)
+    assert set(np.unique(static.train)) == {0, 1}
+    assert static.levels == 1
+    assert dynamic.levels == 16
+    rows = np.arange(40)
+    np.testing.assert_array_equal(static.batch(rows, rng), static.train[rows])
+    p = dynamic.train[rows] / 16
+    draws = np.mean([dynamic.batch(rows, rng) for _ in range(500)], axis=0)
+    certain = (p == 0) | (p == 1)
+    np.testing.assert_array_equal(draws[certain], p[certain])
+    alarm = 1e-6 / (2 * p[~certain].size)
+    low, high = stats.binom.ppf([alarm, 1 - alarm], 500, p[~certain][:, None]).T
+    counts = 500 * draws[~certain]
+    assert np.all((low <= counts) & (counts <= high))
+    assert np.mean(static.train) == pytest.approx(np.mean(dynamic.train / 16), abs=0.005)
+    np.testing.assert_allclose(dynamic.train_mean, dynamic.train.mean(axis=0) / 16)
+
+
+def test_missing_and_foreign_data_files_say_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+    with pytest.raises(common.InputError, match=r"python data/download.py binarized-mnist"):
+        common.load_dataset("mnist")
+    with pytest.raises(common.InputError, match=r"python data/download.py omniglot"):
+        common.load_dataset("omniglot")
+    with pytest.raises(common.InputError, match="choose from digits, mnist"):
+        common.load_dataset("cifar")
+    path = tmp_path / "data" / "omniglot.npz"
+    good = dict.fromkeys(("train", "valid", "test"), np.ones((2, 6), np.uint8))
+    good |= {"levels": np.uint8(1), "shape": np.array([2, 3], np.uint8)}
+    np.savez(path, **good)
+    assert common.load_dataset("omniglot").shape == (2, 3)
+    bad = [
+        {"test": np.ones((2, 5), np.uint8)}, {"valid": np.ones((2, 6))},
+        {"train": np.full((2, 6), 2, np.uint8)}, {"test": np.ones((0, 6), np.uint8)},
+    ]  # fmt: skip
+    for change in bad:
+        np.savez(path, **(good | change))
+        with pytest.raises(common.InputError, match="not a data file of this project"):
+            common.load_dataset("omniglot")
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(common.InputError, match="not a data file of this project"):
+        common.load_dataset("omniglot")
+
+
+# ------------------------------------------------------------------------------------------ models
+
+
+def test_noise_is_float32_and_never_reaches_0_or_1():
+    class Extreme:
+        def random(self, shape, dtype):
+            return np.resize(np.array([0, 1 - 2**-24], dtype), shape)
+
+    ((u, v),) = common.draw_noise(Extreme(), 2, [3], np.float32)
+    assert u.dtype == v.dtype == np.float32
+    assert np.isfinite(common.logit(np.stack([u, v]))).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    list(itertools.product((1, 2, 3), (False, True), ("generate", "predict"))),
+    ids=str,
+)
+def test_names_and_shapes_of_sbn(options):
+    layers, nonlinear, task = options
+    model = common.SBN(np.full(8, 0.3), 5, layers, nonlinear, task)
+    params = model.init(np.random.default_rng(0))
+    shapes = dict(zip(model.names, (p.shape for p in params)))
+    assert len(shapes) == len(params)
+    assert {p.dtype for p in params} == {np.dtype(np.float32)}
+    per_net, nets = (6 if nonlinear else 2), layers + (layers if task == "generate" else 1)
+    assert len(params) == per_net * nets + (task == "generate")
+    half = 4 if task == "predict" else 8
+    assert shapes["q0.W0"] == (half, 5)
+    assert shapes[f"p0.b{2 if nonlinear else 0}"] == (half,)
+    assert ("p1.W0" in shapes) == (task == "generate" and layers > 1)
+
+
+def test_activations_with_leading_axes_are_several_sweeps(rng):
+    """bound of stacked activations = stacked bounds, hard or relaxed."""
+    model, params, x = proofs.tiny_sbn(M, layers=2, nonlinear=True)
+    h = rng.random((5, 2, 2, 2))  # sweep, layer, batch, unit
+    stacked, logits = model.infer(params, x, lambda layer, a: h[:, layer])
+    together = model.bound(params, x, stacked, logits)
+    for k in range(5):
+        one = model.bound(params, x, *model.infer(params, x, lambda layer, a: h[k, layer]))
+        np.testing.assert_allclose(together[k], one, rtol=1e-12)
+
+
+def test_predict_bound_sees_the_lower_half_only(rng):
+    model, params, x = proofs.tiny_sbn(M, task="predict")
+    h = [rng.random((2, 2)), rng.random((2, 2))]
+    W, b = params[-2:]
+    offset = np.log(model.mean / (1 - model.mean))[2:]
+    p = 1 / (1 + np.exp(-((2 * h[1] - 1) @ W + b + offset)))
+    lower = x[:, 2:]
+    expected = np.sum(lower * np.log(p) + (1 - lower) * np.log(1 - p), axis=1)
+    np.testing.assert_allclose(model.bound(params, x, h, [None, None]), expected, rtol=1e-12)
+
+
+def test_samples_of_the_model_have_its_pixel_means(rng):
+    """Mean pixel probability of 100,000 samples against enumeration; false alarm 1e-6."""
+    model, params, _ = proofs.tiny_sbn(M, layers=2)
+    images = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
+    bits = (np.arange(16)[:, None] >> np.arange(4)) & 1
+    h = [bits[:, None, :2] * np.ones((1, 8, 1)), bits[:, None, 2:] * np.ones((1, 8, 1))]
+    no_q = [np.zeros((16, 8, 2))] * 2  # log q = 4 log(1/2), taken out again
+    joint = np.exp(model.bound(params, images, h, no_q) + 4 * math.log(0.5))
+    exact = joint.sum(axis=0) @ images
+    assert joint.sum() == pytest.approx(1, rel=1e-10)
+    samples = model.generate(params, rng, 100_000)
+    error = samples.std(axis=0) / math.sqrt(100_000)
+    assert np.all(np.abs(samples.mean(axis=0) - exact) < stats.norm.isf(1e-6 / 6) * error)
+    assert np.all(stats.norm.isf(1e-6 / 6) * error < 0.01)
+
+
+def test_multi_sample_bound_is_the_importance_estimate(rng):
+    """Its mean weight is p(x), exactly unbiased, and it is itself below log p(x).
+
+    200,000 estimates from 5 samples; false alarm 1e-6; sharp to 2 % of p(x).
+    """
+    model, params, x = proofs.tiny_sbn(M)
+    bits = (np.arange(16)[:, None] >> np.arange(4)) & 1
+    h = [np.repeat(bits[:, None, part], 2, axis=1).astype(float) for part in ([0, 1], [2, 3])]
+    sweep = model.infer(params, x, lambda layer, a: h[layer])
+    log_q = sum(common.bernoulli_log_prob(b, a) for b, a in zip(*sweep))
+    log_p = logsumexp(model.bound(params, x, *sweep) + log_q, axis=0)
+    for image, truth in zip(x, log_p):
+        images = np.repeat(image[None], 200_000, axis=0).astype(np.uint8)
+        estimates = common.multi_sample_bound(model, params, images, 5, rng)
+        ratios = np.exp(estimates - truth)
+        error = ratios.std() / math.sqrt(len(ratios))
+        assert stats.norm.isf(5e-7) * error < 0.02
+        assert abs(ratios.mean() - 1) < stats.norm.isf(5e-7) * error
+        assert estimates.mean() < truth
+    many = common.multi_sample_bound(model, params, x.astype(np.uint8), 50_000, rng)
+    np.testing.assert_allclose(many, log_p, atol=0.02)  # 50 chunks of 1,000
+
+
+# -------------------------------------------------------------------------------------- optimiser
+
+
+def test_adam_follows_the_formula(rng):
+    """Over more than one block, against the textbook form with ε̂ outside the bias correction."""
+    size, adam = 40_000, common.Adam(40_000, 0.01, dtype=np.float64)
+    params, expected = np.zeros(size), np.zeros(size)
+    m = v = 0.0
+    for t in range(1, 6):
+        g = rng.standard_normal(size)
+        adam.ascend(params, g)
+        m, v = 0.9 * m + 0.1 * g, 0.99999 * v + 0.00001 * g**2
+        rate = 0.01 * math.sqrt(1 - 0.99999**t) / (1 - 0.9**t)
+        expected += rate * m / (np.sqrt(v) + 1e-8)
+    np.testing.assert_allclose(params, expected, rtol=1e-9)
+
+
+def test_gradient_variance_is_the_debiased_moving_variance(rng):
+    """Against weighted moments written out; and 0 for a constant gradient from the first step."""
+    variance, gradients = common.GradientVariance(40_000, decay=0.9, dtype=np.float64), []
+    for t in range(1, 8):
+        gradients.append(rng.standard_normal(40_000) * np.linspace(0, 3, 40_000))
+        weights = 0.9 ** np.arange(t)[::-1]
+        weights /= weights.sum()
+        first = np.tensordot(weights, gradients, 1)
+        second = np.tensordot(weights, np.square(gradients), 1)
+        expected = np.mean(second - first**2)
+        assert variance.update(gradients[-1]) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    constant = common.GradientVariance(5, dtype=np.float64)
+    assert [abs(constant.update(np.ones(5))) < 1e-12 for _ in range(3)] == [True] * 3
+
+
+# ----------------------------------------------------------------------------------------- float32
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("task", ["generate", "predict"])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("reinforce", {}), ("reinforce", {"baseline": "none"}), ("rebar", {}),
+        ("rebar", {"adapt": "eta"}), ("rebar", {"adapt": "none"}),
+        ("rebar", {"conditional": "independent", "relaxation": "concrete"}),
+        ("rebar", {"control_variate": "joint"}), ("rebar", {"as_released": True}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_float32_is_kept_everywhere(monkeypatch, method, options, task, layers):
+    """In every traced value, every gradient on the way and every result: one float64 would double
+    the cost of all that follows, without a sign of it in the dtype of the result."""
+    promoted = []
+
+    init = autograd.core.VJPNode.__init__
+
+    def node(self, value, fun, *args):
+        if np.asarray(getval(value)).dtype != np.float32:
+            promoted.append(fun.__name__)
+        init(self, value, fun, *args)
+
+    def add(previous, g):
+        if getattr(getval(g), "dtype", np.float32) != np.float32:  # a sparse one has none
+            promoted.append("a gradient")
+        return autograd.core.add_outgrads(previous, g)
+
+    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
+    monkeypatch.setattr(common, "add_outgrads", add)
+    rng = np.random.default_rng(0)
+    model = common.SBN(np.full(8, 0.3), 5, layers, task=task)
+    x = (rng.random((6, 8)) < 0.3).astype(np.float32)
+    init_aux = {"reinforce": M.reinforce.init_aux, "rebar": M.rebar.init_aux}[method]
+    _, aux = common.flatten(init_aux(rng, model), np.float32)
+    _, params = common.flatten(model.init(rng), np.float32)
+    noise = model.draw_noise(rng, len(x))
+    estimate = getattr(M, method).estimate
+    bound, grads, aux_grads = estimate(model, params, aux, x, noise, **options)
+    assert promoted == []
+    assert {np.asarray(a).dtype for a in (bound, *grads, *aux_grads)} == {np.dtype(np.float32)}
+    assert [g.shape for g in grads] == [p.shape for p in params]
+    assert [np.shape(g) for g in aux_grads] == [np.shape(a) for a in aux]
