@@ -253,19 +253,14 @@ class Source(NamedTuple):
     config: dict
 
 
-PAPER = {
-    "steps": 2_000_000,
-    "lr": 3e-4,
-    "eval_epochs": 20,
-    "hidden": 200,
-    "batch_size": 24,
-}
+PAPER = {"steps": 2_000_000, "lr": 3e-4, "eval_epochs": 20}
 DATASETS = {
-    "digits": Source("digits", "", PAPER | {"steps": 4400, "lr": 3e-3, "eval_epochs": 1}),
+    "digits": Source("digits", "", {"steps": 4400, "lr": 3e-3, "eval_epochs": 1}),
     "mnist": Source("mnist", "binarized-mnist", PAPER),
     "mnist-grey": Source("mnist", "", PAPER),
     "omniglot": Source("omniglot", "", PAPER),
 }
+TASKS = ("generate", "predict")
 BINARIZATION_SEED = 5
 
 
@@ -973,6 +968,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):  # one line, without the usage
         self.exit(2, f"{self.prog}: error: {message}\n")
 
+    def flag(self, name, help, default=None, **options):
+        """add_argument, with the default (of choices, the first) named in the help."""
+        default = options["choices"][0] if "choices" in options else default
+        if default is not None:
+            options["default"], help = default, f"{help}; default: {default}"
+        self.add_argument(name, help=help, **options)
+
 
 COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
 TOY = {"steps": 5000, "lr": 1e-3}
@@ -981,71 +983,34 @@ RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots"}
 
 def parser(method, description):
     """The flags that all methods share; a method adds its own and then calls `parse`."""
-    p = Parser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    p = Parser(description=description, formatter_class=layout, allow_abbrev=False)
     p.set_defaults(method=method)
-
-    def add(flag, help, key=None, **options):
-        if key:  # the default belongs to the dataset
-            defaults = {str(source.config[key]): name for name, source in DATASETS.items()}
-            help += f"; default: {', '.join(f'{x} ({name} …)' for x, name in defaults.items())}"
-        p.add_argument(flag, help=help, **options)
-
-    add("--dataset", "default: digits, which ships", choices=list(DATASETS), default="digits")
-    add(
-        "--task",
-        "model images, or the lower half of an image given the upper; default: generate",
-        choices=["generate", "predict"],
-        default="generate",
-    )
-    add("--layers", "stochastic layers; default: 1", type=COUNT, default=1, metavar="L")
-    add("--hidden", "units of every layer", "hidden", type=COUNT, metavar="N")
-    add("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
-    add("--steps", "updates", "steps", type=COUNT, metavar="N")
-    add("--batch-size", "images per update", "batch_size", type=COUNT, metavar="N")
-    add(
-        "--lr",
-        "Adam's step size for the model; the method's own parameters get ten times it",
-        "lr",
-        type=POSITIVE,
-    )
-    add(
-        "--samples", "samples per image in training; default: 1", type=COUNT, default=1, metavar="K"
-    )
-    add("--seed", "default: 0", type=number(int, 0), default=0)
-    add(
-        "--dynamic-binarization",
-        "draw the bits of every training batch afresh from grey levels",
-        action="store_true",
-    )
-    add("--log-every", "steps per row of the table; default: an epoch", type=COUNT, metavar="STEPS")
-    add(
-        "--eval-every",
-        "steps between evaluations on validation and test; default: 1 epoch for "
-        "digits, 20 for the others",
-        type=COUNT,
-        metavar="STEPS",
-    )
-    add(
-        "--eval-samples",
-        "samples of the evaluation's bound; default: 100",
-        type=COUNT,
-        default=100,
-        metavar="K",
-    )
-    add("--out", "a new folder for the run; default: runs/<method>-<dataset>-<time>", metavar="DIR")
-    add("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
-    add("--no-plots", "write no figures", action="store_true")
-    add(
-        "--toy",
-        "instead of training, fit one bit to minimise E[(b - target)^2]",
-        action="store_true",
-    )
-    add("--target", "the toy's target; default: 0.45", type=number(float, 0), default=0.45)
-    return p  # fmt: skip
+    small, large = (DATASETS[name].config for name in ("digits", "mnist"))
+    by_dataset = lambda key: f"default: {small[key]} for digits, {large[key]} for the others"
+    p.flag("--dataset", "see data/README.md", choices=list(DATASETS))
+    p.flag("--task", "model images, or their lower half given the upper", choices=TASKS)
+    p.flag("--layers", "stochastic layers", 1, type=COUNT, metavar="L")
+    p.flag("--hidden", "units of every layer", 200, type=COUNT, metavar="N")
+    p.flag("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
+    p.flag("--steps", f"updates; {by_dataset('steps')}", type=COUNT, metavar="N")
+    p.flag("--batch-size", "images per update", 24, type=COUNT, metavar="N")
+    p.flag("--lr", f"Adam's step, tenfold for what the method learns; {by_dataset('lr')}",
+           type=POSITIVE)  # fmt: skip
+    p.flag("--samples", "samples per image in training", 1, type=COUNT, metavar="K")
+    p.flag("--seed", "of everything random", 0, type=number(int, 0))
+    p.flag("--dynamic-binarization", "draw training bits afresh from the grey levels",
+           action="store_true")  # fmt: skip
+    p.flag("--log-every", "steps per row of the table; default: an epoch", type=COUNT, metavar="N")
+    p.flag("--eval-every", f"steps per evaluation; in epochs {by_dataset('eval_epochs')}",
+           type=COUNT, metavar="N")  # fmt: skip
+    p.flag("--eval-samples", "samples of the evaluation's bound", 100, type=COUNT, metavar="K")
+    p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", metavar="DIR")
+    p.flag("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
+    p.flag("--no-plots", "write no figures", action="store_true")
+    p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
+    p.flag("--target", "of the toy", 0.45, type=number(float, 0))
+    return p
 
 
 def parse(p, argv=None):

@@ -138,7 +138,7 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
     """
     if adapt == "none":
         f_b, grads = rebar(model, params, x, noise, np.exp(aux[-1]), 1.0, 0.0, **options)
-        return f_b, grads, [np.zeros_like(aux[-1])]
+        return f_b, grads, [np.zeros_like(tensor) for tensor in aux]
     fixed = [] if adapt == "temperature" else aux[-1:]
 
     def second_moment(adapted):
@@ -186,46 +186,20 @@ def toy(args, estimate, init_aux):
 
 def main(argv=None):
     p = common.parser("rebar", __doc__)
-
-    def choose(flag, help, *options):
-        p.add_argument(
-            flag, help=f"{help}; default: {options[0]}", choices=options, default=options[0]
-        )
-
-    choose(
-        "--adapt",
-        "what descends the variance: all of T, η, C; η, C; none",
-        "temperature",
-        "eta",
-        "none",
-    )
-    choose("--relaxation", "of the bits", "rebar", "concrete")
-    choose("--noise", "of z̃ | b: the random numbers of z, or its own", "coupled", "independent")
-    choose("--control-variate", "one relaxation per layer, or one of all", "per-layer", "joint")
-    p.add_argument(
-        "--temperature",
-        help="T, at first if it is adapted; default: 0.5",
-        type=common.POSITIVE,
-        default=0.5,
-    )
-    p.add_argument(
-        "--as-released",
-        help="the published construction: biased above one layer",
-        action="store_true",
-    )
+    p.flag("--adapt", "learn T, η and C; η and C; or none", choices=("temperature", "eta", "none"))
+    p.flag("--temperature", "T, or its first value", 0.5, type=common.POSITIVE)
+    p.flag("--relaxation", "of the bits", choices=("rebar", "concrete"))
+    p.flag("--noise", "z̃ from the random numbers of z, or from its own", dest="conditional",
+           choices=("coupled", "independent"))  # fmt: skip
+    p.flag("--control-variate", "one relaxation a layer, or one", choices=("per-layer", "joint"))
+    p.flag("--as-released", "the published construction, biased", action="store_true")
     args = common.parse(p, argv)
     if args.as_released:
-        print("--as-released: biased gradients for every layer but the lowest", file=sys.stderr)
-    options = {
-        "relaxation": args.relaxation,
-        "conditional": args.noise,
-        "adapt": args.adapt,
-        "control_variate": args.control_variate,
-        "as_released": args.as_released,
-    }
+        print("--as-released: with two or more layers the gradient is biased", file=sys.stderr)
+    names = ("adapt", "relaxation", "conditional", "control_variate", "as_released")
+    ours = partial(estimate, **{name: getattr(args, name) for name in names})
     init = partial(init_aux, temperature=args.temperature, adapt=args.adapt)
-    run = toy if args.toy else partial(common.train, report=report)
-    return run(args, partial(estimate, **options), init)
+    return toy(args, ours, init) if args.toy else common.train(args, ours, init, report)
 
 
 if __name__ == "__main__":

@@ -82,10 +82,7 @@ def toy(args):
 
 def main(argv=None):
     p = common.parser("reinforce", __doc__)
-    baselines = ["leave-one-out", "none"]
-    p.add_argument(
-        "--baseline", help="default: %(default)s", choices=baselines, default=baselines[0]
-    )
+    p.flag("--baseline", "C in the formula", choices=("leave-one-out", "none"))
     args = common.parse(p, argv)
     if args.toy:
         return toy(args)

@@ -237,7 +237,7 @@ def test_samples_of_the_model_have_its_pixel_means(rng):
 def test_multi_sample_bound_is_the_importance_estimate(rng):
     """Its mean weight is p(x), exactly unbiased, and it is itself below log p(x).
 
-    200,000 estimates from 5 samples; false alarm 1e-6; sharp to 2 % of p(x).
+    500,000 estimates from 5 samples; false alarm 1e-6; sharp to 2 % of p(x).
     """
     model, params, x = proofs.tiny_sbn(M)
     bits = (np.arange(16)[:, None] >> np.arange(4)) & 1
@@ -246,15 +246,15 @@ def test_multi_sample_bound_is_the_importance_estimate(rng):
     log_q = sum(common.bernoulli_log_prob(b, a) for b, a in zip(*sweep))
     log_p = logsumexp(model.bound(params, x, *sweep) + log_q, axis=0)
     for image, truth in zip(x, log_p):
-        images = np.repeat(image[None], 200_000, axis=0).astype(np.uint8)
+        images = np.repeat(image[None], 500_000, axis=0).astype(np.uint8)
         estimates = common.multi_sample_bound(model, params, images, 5, rng)
         ratios = np.exp(estimates - truth)
         error = ratios.std() / math.sqrt(len(ratios))
         assert stats.norm.isf(5e-7) * error < 0.02
         assert abs(ratios.mean() - 1) < stats.norm.isf(5e-7) * error
         assert estimates.mean() < truth
-    many = common.multi_sample_bound(model, params, x.astype(np.uint8), 50_000, rng)
-    np.testing.assert_allclose(many, log_p, atol=0.02)  # 50 chunks of 1,000
+        many = common.multi_sample_bound(model, params, images[:1], 50_000, rng)  # in 50 chunks
+        assert abs(math.exp(many[0] - truth) - 1) < 5 * ratios.std() * math.sqrt(5 / 50_000)
 
 
 # -------------------------------------------------------------------------------------- optimiser

@@ -1,0 +1,411 @@
+"""The programs as a user runs them: run folder, resuming, interruption, faults and bad input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import proofs
+import pytest
+
+M = proofs.load()
+SMALL = ["--hidden", "6", "--batch-size", "50", "--eval-samples", "5", "--no-plots"]
+
+
+def start(method, *flags, code=None, **options):
+    """Start methods/<method>.py, or with `code` a program that may break parts of it first."""
+    path = str(proofs.METHODS / f"{method}.py")
+    program = [path] if code is None else ["-c", f"import sys\n{code}", path]
+    command = [sys.executable, *program, *map(str, flags)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, **options)
+
+
+def run(method, *flags, code=None):
+    """(exit code, stdout, stderr) of methods/<method>.py run to its end."""
+    process = start(method, *flags, code=code)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def read_log(folder):
+    with open(folder / "log.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_run(folder, other):
+    """Bit for bit the same checkpoint and log, but for the seconds."""
+    with np.load(folder / "checkpoint.npz") as a, np.load(other / "checkpoint.npz") as b:
+        assert a.files == b.files
+        for key in set(a.files) - {"seconds"}:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+    rows, others = read_log(folder), read_log(other)
+    assert [r | {"seconds": ""} for r in rows] == [r | {"seconds": ""} for r in others]
+
+
+# ------------------------------------------------------------------------------------ what is left
+
+
+@pytest.mark.parametrize("method", ["reinforce", "rebar"])
+@pytest.mark.parametrize("task", ["generate", "predict"])
+def test_a_run_leaves_what_the_readme_says(method, task, tmp_path):
+    flags = ["--steps", 60, "--hidden", 20, "--task", task, "--layers", 2, "--eval-samples", 10]
+    code, out, err = run(method, *flags, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    figures = {"curves.png", "samples.png"}
+    assert files == {"config.json", "log.csv", "checkpoint.npz", "summary.json"} | figures
+    for name in figures:
+        assert (tmp_path / "run" / name).stat().st_size > 10_000
+    rows = read_log(tmp_path / "run")
+    assert [int(row["step"]) for row in rows] == [55, 60]
+    assert float(rows[1]["train_bound"]) > float(rows[0]["train_bound"])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["method"] == method
+    assert summary["task"] == task
+    assert summary["steps"] == 60
+    assert summary["test_bound"] == float(rows[1]["test_bound"])
+    data, half = M.common.load_dataset("digits"), 32 if task == "predict" else 0
+    p, bits = data.train.mean(axis=0)[half:], data.test[:, half:]
+    p = np.clip(p, 0.001, 0.999)
+    trivial = np.mean(np.sum(np.where(bits == 1, np.log(p), np.log(1 - p)), axis=1))
+    assert summary["independent_pixels_test"] == pytest.approx(trivial)
+    assert abs(summary["test_bound"] - trivial) < 10  # barely trained, but near it
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["flags"]["hidden"] == 20
+    assert config["flags"]["lr"] == 3e-3
+    assert config["versions"]["numpy"] == np.__version__
+    header, *table = (line.split() for line in out.splitlines()[:3])
+    shown = ["step", "train_bound", "valid_bound", "log_grad_variance"]
+    assert header == [*shown, *(["temperature"] if method == "rebar" else [])]
+    assert [row[0] for row in table] == ["55", "60"]
+    assert f"{summary['test_bound']:.3f} nats (10 samples)" in out
+    assert "independent pixels" in out
+
+
+def test_training_beats_the_trivial_model(tmp_path):
+    """25 epochs of REBAR: better than independent pixels, on images it has not seen."""
+    code, *_ = run("rebar", "--steps", 1375, "--no-plots", "--out", tmp_path / "run")
+    assert code == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["test_bound"] > summary["independent_pixels_test"] + 1.5
+
+
+def test_rebar_trains_with_less_variance_than_reinforce(tmp_path):
+    """Same seed and steps; e times less is far below the ratio seen (about 5)."""
+    logs = {}
+    for method in ("reinforce", "rebar"):
+        run(method, "--steps", 330, "--no-plots", "--out", tmp_path / method)
+        logs[method] = float(read_log(tmp_path / method)[-1]["log_grad_variance"])
+    assert logs["rebar"] < logs["reinforce"] - 1
+
+
+@pytest.mark.parametrize("method", ["reinforce", "rebar"])
+def test_toy(method, tmp_path):
+    """The moving average follows the exact variance; REBAR's is lower, and it gets closer to 0."""
+    code, out, err = run(method, "--toy", "--steps", 1200, "--out", tmp_path / "toy")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "toy" / "toy.png").stat().st_size > 10_000
+    rows = read_log(tmp_path / "toy")
+    last = {row["method"]: row for row in rows}
+    assert set(last) == {"REINFORCE", "REBAR"}
+    for row in last.values():
+        theta = float(row["theta"])
+        assert float(row["loss"]) == pytest.approx(0.2025 + 0.1 * theta)
+    reinforce = last["REINFORCE"]
+    assert float(reinforce["log_grad_variance"]) == pytest.approx(
+        float(reinforce["exact_log_variance"]), abs=0.3
+    )
+    assert float(last["REBAR"]["exact_log_variance"]) < float(reinforce["exact_log_variance"]) - 1
+    assert "θ" in out
+
+
+def test_seed_decides_everything(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run("rebar", *SMALL, "--steps", 30, "--seed", seed, "--out", tmp_path / name)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "a", tmp_path / "c")
+
+
+# --------------------------------------------------------------------------- interruption, resuming
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A REBAR run of 90 steps with rows at 26, 52, 78 and 90, never stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    assert run("rebar", *SMALL, "--steps", 90, "--out", folder)[0] == 0
+    return folder
+
+
+def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(uninterrupted, tmp_path):
+    """Stopped by Ctrl-C in the middle of an epoch, which saves and says how to go on."""
+    interrupt = """if True:
+        sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+        import os, runpy, signal, common
+        step = common.Trainer.step
+        def step_then_interrupt(self):
+            step(self)
+            if self.step_count == 40:
+                os.kill(os.getpid(), signal.SIGINT)
+        common.Trainer.step = step_then_interrupt
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    folder = tmp_path / "run"
+    code, _, err = run("rebar", *SMALL, "--steps", 90, "--out", folder, code=interrupt)
+    assert code == 130
+    assert err.strip().endswith(f"--resume {folder}")
+    assert "stopped at step 40" in err
+    assert len(err.strip().splitlines()) == 1
+    with np.load(folder / "checkpoint.npz") as file:
+        assert file["step_count"] == 40
+    assert run("rebar", "--resume", folder)[0] == 0
+    assert_same_run(folder, uninterrupted)
+
+
+def test_kill_in_the_middle_of_a_write_loses_nothing(uninterrupted, tmp_path):
+    """SIGKILL with half of the third checkpoint written; the one before it is whole."""
+    kill = """if True:
+        sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+        import os, runpy, signal, common
+        savez, calls = common.np.savez, []
+        def half_a_save(file, **arrays):
+            calls.append(1)
+            if len(calls) == 3:
+                file.write(b"PK half a checkpoint")
+                file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            savez(file, **arrays)
+        common.np.savez = half_a_save
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    folder = tmp_path / "run"
+    code, *_ = run("rebar", *SMALL, "--steps", 90, "--out", folder, code=kill)
+    assert code == -signal.SIGKILL
+    assert (folder / "checkpoint.npz.partial").read_bytes() == b"PK half a checkpoint"
+    assert len(read_log(folder)) == 2  # one row more than the checkpoint knows of
+    assert run("rebar", "--resume", folder)[0] == 0
+    assert_same_run(folder, uninterrupted)
+
+
+def test_ctrl_c_during_evaluation_and_a_real_signal(tmp_path):
+    """SIGINT from outside, while a long evaluation runs, ends at once and leaves a checkpoint."""
+    folder = tmp_path / "run"
+    flags = ["--steps", 200, "--eval-samples", 20000, "--no-plots", "--out", folder]
+    process = start("reinforce", *flags)
+    deadline = time.monotonic() + 60
+    while not (folder / "checkpoint.npz").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)  # 55 steps take a fraction of a second, their evaluation many seconds
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "stopped at step 55" in err
+    with np.load(folder / "checkpoint.npz") as file:
+        assert (file["step_count"], file["last_row"]) == (55, 0)
+
+
+def test_extending_a_finished_run(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    assert run("rebar", *SMALL, "--steps", 78, "--out", folder)[0] == 0
+    code, _, err = run("rebar", "--resume", folder)
+    assert code == 2
+    assert "has all its 78 steps" in err
+    assert run("rebar", "--resume", folder, "--steps", 90)[0] == 0
+    assert_same_run(folder, uninterrupted)
+    assert json.loads((folder / "config.json").read_text())["flags"]["steps"] == 90
+
+
+def test_nan_stops_with_the_step_and_the_tensor_and_keeps_the_last_good_checkpoint(tmp_path):
+    poison = """if True:
+        sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+        import runpy, common
+        step = common.Trainer.step
+        def step_with_a_nan(self):
+            if self.step_count == 40:
+                estimate = self.estimate
+                def broken(*args):
+                    bound, grads, aux_grads = estimate(*args)
+                    grads[1][0] = float("nan")
+                    return bound, grads, aux_grads
+                self.estimate = broken
+            step(self)
+        common.Trainer.step = step_with_a_nan
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    folder = tmp_path / "run"
+    code, _, err = run("rebar", *SMALL, "--steps", 90, "--out", folder, code=poison)
+    assert code == 1
+    assert "stopped at step 40: the gradient of q0.b0 is not finite" in err.replace(";", ":")
+    assert str(folder) in err
+    assert "Traceback" not in err
+    with np.load(folder / "checkpoint.npz") as file:
+        assert file["step_count"] == 26
+        assert all(np.isfinite(file[key]).all() for key in file.files)
+
+
+def test_divergence_is_not_silent(tmp_path):
+    code, _, err = run("reinforce", *SMALL, "--lr", "1e38", "--out", tmp_path / "run")
+    assert code == 1
+    assert "not finite" in err
+    assert "--lr" in err
+
+
+# --------------------------------------------------------------------------------------- bad input
+
+
+BAD = [
+    (["--dataset", "cifar"], "--dataset"),
+    (["--dataset", "omniglot"], "python data/download.py omniglot"),
+    (["--task", "dream"], "--task"),
+    (["--layers", "0"], "argument --layers: '0' has to be a whole number of at least 1"),
+    (["--hidden", "-3"], "--hidden"),
+    (["--hidden", "2.5"], "--hidden"),
+    (["--steps", "0"], "--steps"),
+    (["--batch-size", "0"], "--batch-size"),
+    (["--batch-size", "1"], "--batch-size: the leave-one-out baseline needs two rows"),
+    (["--lr", "0"], "argument --lr: '0' has to be a number above 0"),
+    (["--lr", "nan"], "--lr"),
+    (["--samples", "-1"], "--samples"),
+    (["--seed", "-1"], "--seed"),
+    (["--eval-every", "0"], "--eval-every"),
+    (["--log-every", "x"], "--log-every"),
+    (["--eval-samples", "0"], "--eval-samples"),
+    (["--baseline", "mean"], "--baseline"),
+    (["--no-such-flag"], "--no-such-flag"),
+    (["--hid", "3"], "--hid"),
+    (["--target", "inf"], "--target"),
+    (["--out", __file__], f"--out: {__file__} exists"),
+    (["--out", f"{__file__}/run"], "--out: cannot make"),
+    (["--resume", "no-such-folder"], "--resume: no-such-folder/config.json"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "omniglot" in flags and (proofs.METHODS.parent / "data" / "omniglot.npz").exists():
+        pytest.skip("omniglot has been downloaded here")
+    code, out, err = run("reinforce", *flags)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--temperature", "0"], "--temperature"),
+        (["--relaxation", "hard"], "--relaxation"),
+        (["--noise", "shared"], "--noise"),
+        (["--control-variate", "none"], "--control-variate"),
+        (["--adapt", "all"], "--adapt"),
+    ],
+)  # fmt: skip
+def test_bad_input_of_rebar(flags, message):
+    code, _, err = run("rebar", *flags)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_run_folder_that_exists_is_left_alone(uninterrupted):
+    before = {path: path.read_bytes() for path in uninterrupted.iterdir()}
+    code, _, err = run("rebar", *SMALL, "--out", uninterrupted)
+    assert code == 2
+    assert f"--out: {uninterrupted} exists" in err
+    assert {path: path.read_bytes() for path in uninterrupted.iterdir()} == before
+
+
+def damage(folder, kind):
+    path = folder / "checkpoint.npz"
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-500])
+    elif kind == "flipped":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content)
+    elif kind == "not a checkpoint":
+        np.savez(path, weights=np.zeros(3))
+    elif kind == "of another model":
+        with np.load(path) as file:
+            np.savez(path, **{**file, "params": np.zeros(7, np.float32)})
+    elif kind == "pickled":
+        with np.load(path) as file:
+            np.savez(path, **{**file, "params": np.array([{}], object)})
+    elif kind == "without its log":
+        (folder / "log.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["missing", "truncated", "flipped", "not a checkpoint", "of another model", "pickled",
+     "without its log"],
+)  # fmt: skip
+def test_resuming_a_bad_checkpoint(kind, tmp_path):
+    folder = tmp_path / "run"
+    run("rebar", *SMALL, "--steps", 30, "--out", folder)
+    damage(folder, kind)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = run("rebar", "--resume", folder, "--steps", 60)
+    assert code == 2
+    assert "--resume" in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_resuming_with_other_flags_or_another_method(uninterrupted):
+    for flags, message in [
+        (["--hidden", "7"], "--hidden: a resumed run keeps its 6"),
+        (["--layers", "2"], "--layers: a resumed run keeps its 1"),
+        (["--out", "elsewhere"], "--out: a resumed run stays in its folder"),
+    ]:
+        code, _, err = run("rebar", "--resume", uninterrupted, "--steps", 100, *flags)
+        assert code == 2
+        assert message in err
+    code, _, err = run("reinforce", "--resume", uninterrupted)
+    assert code == 2
+    assert "is a run of rebar" in err
+
+
+def test_no_space_left(tmp_path):
+    """A full disk: one line, and the last checkpoint is still whole."""
+    full = """if True:
+        sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+        import errno, os, runpy, common
+        savez, calls = common.np.savez, []
+        def no_space(file, **arrays):
+            calls.append(1)
+            if len(calls) == 3:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoint.npz.partial")
+            savez(file, **arrays)
+        common.np.savez = no_space
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    folder = tmp_path / "run"
+    code, _, err = run("rebar", *SMALL, "--steps", 90, "--out", folder, code=full)
+    assert code == 2
+    assert "No space left on device" in err
+    assert len(err.strip().splitlines()) == 1
+    with np.load(folder / "checkpoint.npz") as file:
+        assert file["step_count"] == 26
+
+
+def test_as_released_warns(tmp_path):
+    flags = ["--steps", 2, "--layers", 2, "--as-released", "--out", tmp_path / "run"]
+    code, _, err = run("rebar", *SMALL, *flags)
+    assert code == 0
+    assert "biased" in err
