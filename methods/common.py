@@ -912,15 +912,15 @@ def print_row(row, header):
 
 def plot_curves(path, steps, panels):
     """One panel per y label in `panels`, each a dict of curves over the steps ("" is no value)."""
-    figure = Figure(figsize=(4.2 * len(panels), 3.3), layout="tight")
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="tight")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (y_label, curves) in zip(axes, panels.items()):
         for (label, values), style in zip(curves.items(), ("-", "--", "-.", ":")):
             points = [(step, y) for step, y in zip(steps, values) if y != ""]
             axis.plot(*zip(*points), style, label=label)
         axis.set(xlabel="step", ylabel=y_label)
-        if len(curves) > 1:
-            axis.legend()
+        if len(curves) > 1:  # above the panel, where it hides no curve
+            axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     figure.savefig(path, dpi=110)
 
 

@@ -1,0 +1,330 @@
+"""Fetch the full-size image sets, verify them and write data/<name>.npz (see data/README.md).
+
+    python data/download.py mnist binarized-mnist omniglot
+    python data/download.py all --from DIR_OR_URL     # the same files from a folder or a server
+
+Downloads stay in memory; what is not verified, or not complete, never becomes a data file.
+"""
+
+import argparse
+import gzip
+import hashlib
+import http.client
+import io
+import math
+import os
+import re
+import struct
+import sys
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+from tqdm import tqdm
+
+TIMEOUT = 30  # seconds of silence from a server
+ROUNDS, PAUSE = 2, 2  # addresses with a passing fault get a second chance, some seconds later
+SIDE = 28
+CHUNK = 2**16
+
+
+class Fault(ValueError):
+    """What is wrong with a file or a request, in words for the user."""
+
+
+class File(NamedTuple):
+    """A published file; a .gz is unpacked first, and `md5` and `limit` are of its content."""
+
+    name: str
+    md5: str
+    limit: int  # bytes; a larger file, packed or unpacked, is refused
+    parse: Callable  # (content, shape) → arrays; raises Fault
+    shape: tuple | dict
+
+
+class Source(NamedTuple):
+    """Where a dataset is published, and how its parsed files become train, valid and test."""
+
+    addresses: list
+    files: list
+    build: Callable  # (parsed files, n_valid) → arrays
+    n_valid: int
+    levels: int
+
+
+# ----------------------------------------------------------------------------------------- formats
+
+
+def parse_idx(content, shape):
+    """An IDX file of bytes: a header with the shape, then the values."""
+    header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    if content[: len(header)] != header or len(content) != len(header) + math.prod(shape):
+        raise Fault(f"is not an IDX file of {shape} bytes")
+    array = np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
+    if array.ndim == 1 and array.max() > 9:
+        raise Fault(f"has the label {array.max()}")
+    return array
+
+
+def parse_amat(content, shape):
+    """Text of bits, separated by single spaces: two bytes a bit, so no need to split it."""
+    rows, pixels = shape
+    if len(content) != 2 * rows * pixels:  # perhaps only other line ends, or spaces after a row
+        lines = (b" ".join(line.split()) for line in content.splitlines())
+        content = b"".join(line + b"\n" for line in lines if line)
+    if len(content) == 2 * rows * pixels:
+        text = np.frombuffer(content, np.uint8).reshape(rows, pixels, 2)
+        bits, gaps = text[..., 0] - ord("0"), text[..., 1]
+        if bits.max() <= 1 and (gaps[:, :-1] == ord(" ")).all() and (gaps[:, -1] == 10).all():
+            return bits
+    raise Fault(f"is not text with {rows} rows of {pixels} bits")
+
+
+def parse_mat(content, shapes):
+    """A MATLAB file: for every name in `shapes`, one image a column, column by column, in [0, 1].
+
+    Returns {name: grey levels 0 … 255, one upright image a row}.
+    """
+    file, images = io.BytesIO(content), {}
+    try:
+        found = {name: shape for name, shape, _ in scipy.io.whosmat(file)}
+        for name, shape in shapes.items():  # before memory is set aside for what it may claim
+            if found.get(name) != shape:
+                raise Fault(f"{name} is {found.get(name, 'missing')} instead of {shape}")
+        arrays = scipy.io.loadmat(file, variable_names=list(shapes))
+    except Exception as error:  # scipy has no error of its own for a file that is broken
+        raise Fault(f"is not the expected MATLAB file ({error})") from error
+    for name in shapes:
+        x = arrays.pop(name)
+        if x.dtype.kind not in "biuf" or not (x.min() >= 0 and x.max() <= 1):
+            raise Fault(f"{name} is not a matrix of numbers from 0 to 1")
+        grey = np.rint(x.T * 255.0).astype(np.uint8)
+        images[name] = grey.reshape(-1, SIDE, SIDE).swapaxes(1, 2).reshape(len(grey), -1)
+    return images
+
+
+# ------------------------------------------------------------------------------------------ splits
+
+
+def build_mnist(parsed, n_valid):
+    images, labels, test, test_labels = (x.reshape(len(x), -1) for x in parsed)
+    arrays = {"train": images[:-n_valid], "valid": images[-n_valid:], "test": test}
+    labels = {"train": labels[:-n_valid], "valid": labels[-n_valid:], "test": test_labels}
+    return arrays | {f"{split}_labels": x.ravel() for split, x in labels.items()}
+
+
+def build_binarized(parsed, n_valid):
+    return dict(zip(("train", "valid", "test"), parsed))
+
+
+def build_omniglot(parsed, n_valid):
+    """Validation is the end of the shuffled training rows: the split of the REBAR authors' code."""
+    images = parsed[0]["data"]
+    images = images[np.random.RandomState(123).permutation(len(images))]
+    return {"train": images[:-n_valid], "valid": images[-n_valid:], "test": parsed[0]["testdata"]}
+
+
+SOURCES = {
+    "mnist": Source(
+        [
+            "https://storage.googleapis.com/cvdf-datasets/mnist",
+            "https://ossci-datasets.s3.amazonaws.com/mnist",
+        ],
+        [
+            File("train-images-idx3-ubyte.gz", "6bbc9ace898e44ae57da46a324031adb", 48_000_000,
+                 parse_idx, (60_000, SIDE, SIDE)),
+            File("train-labels-idx1-ubyte.gz", "a25bea736e30d166cdddb491f175f624", 70_000,
+                 parse_idx, (60_000,)),
+            File("t10k-images-idx3-ubyte.gz", "2646ac647ad5339dbf082846283269ea", 8_000_000,
+                 parse_idx, (10_000, SIDE, SIDE)),
+            File("t10k-labels-idx1-ubyte.gz", "27ae3e4e09519cfbb04c329615203637", 12_000,
+                 parse_idx, (10_000,)),
+        ],
+        build_mnist, n_valid=10_000, levels=255,
+    ),
+    "binarized-mnist": Source(
+        [
+            "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",
+            "https://raw.githubusercontent.com/riannevdberg/sylvester-flows/master/data/MNIST_static",
+        ],
+        [
+            File("binarized_mnist_train.amat", "db28b1a6ae0fe70cbd3da91acf46e477", 79_000_000,
+                 parse_amat, (50_000, SIDE**2)),
+            File("binarized_mnist_valid.amat", "bf37822a04e94123630de6a7dfd9c9ef", 16_000_000,
+                 parse_amat, (10_000, SIDE**2)),
+            File("binarized_mnist_test.amat", "14e41ae11040adba6ab8cb291eda0dd8", 16_000_000,
+                 parse_amat, (10_000, SIDE**2)),
+        ],
+        build_binarized, n_valid=0, levels=1,
+    ),
+    "omniglot": Source(
+        ["https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT"],
+        [
+            File("chardata.mat", "21ecaf34373511aa7691cf2e0802aa3d", 100_000_000, parse_mat,
+                 {"data": (SIDE**2, 24_345), "testdata": (SIDE**2, 8_070)}),
+        ],
+        build_omniglot, n_valid=1_345, levels=255,
+    ),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------- fetching
+
+
+def read(address, limit):
+    """The bytes at an address (http, https or the path of a file), at most `limit` of them."""
+    remote = "://" in address
+    with (
+        urllib.request.urlopen(address, timeout=TIMEOUT) if remote else open(address, "rb") as body
+    ):
+        total = getattr(body, "length", None)
+        too_large = Fault(f"is larger than {limit:,} bytes")
+        if total is not None and total > limit:
+            raise too_large
+        content, name = bytearray(), address.rpartition("/")[2]
+        with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None) as bar:
+            while chunk := body.read(CHUNK):
+                content += chunk
+                bar.update(len(chunk))
+                if len(content) > limit:
+                    raise too_large
+    if total is not None and len(content) < total:  # http.client reports it only for chunked bodies
+        raise ConnectionError(f"the connection ended after {len(content):,} of {total:,} bytes")
+    return bytes(content)
+
+
+def unpack(content, limit):
+    """The content of a gzip file, never more than `limit` bytes of it."""
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Fault(f"cannot be unpacked ({error})") from error
+    if len(content) > limit:
+        raise Fault(f"unpacks to more than {limit:,} bytes")
+    return content
+
+
+def may_pass(error):
+    """Whether asking the same server again can help."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500 or error.code == 429
+    return not isinstance(error, (ValueError, FileNotFoundError))
+
+
+def fetch(file, addresses, allow_unverified):
+    """(arrays, md5) of a file from the first address that has the published one.
+
+    With `allow_unverified` the first other file in the right format will do if none has it.
+    """
+    failures, spare = {}, None
+    for attempt in range(ROUNDS):
+        addresses = [a for a in addresses if a not in failures or may_pass(failures[a])]
+        if attempt and addresses and not spare:
+            time.sleep(PAUSE)
+        for address in [] if spare and attempt else addresses:
+            try:
+                content = read(f"{address}/{file.name}", file.limit)
+                if file.name.endswith(".gz"):
+                    content = unpack(content, file.limit)
+                md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+                if md5 == file.md5:
+                    return file.parse(content, file.shape), md5
+                failures[address] = Fault(f"has md5 {md5} instead of {file.md5}")
+                if allow_unverified and not spare:
+                    spare = file.parse(content, file.shape), md5
+                    warning = f"{address}/{file.name} {failures[address]}"
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                failures[address] = error
+    if spare:
+        print(f"WARNING: NOT VERIFIED: {warning}; --allow-unverified takes it", file=sys.stderr)
+        return spare
+    tried = "".join(f"\n  {a}/{file.name}: {error}" for a, error in failures.items())
+    raise Fault(f"no usable {file.name}; tried{tried}")
+
+
+# ----------------------------------------------------------------------------------------- writing
+
+
+def save(path, arrays):
+    """Write an .npz that takes its place under `path` only once it is complete on the disk."""
+    for left in path.parent.glob(f".{path.stem}-*.npz"):  # by a process killed while it wrote
+        if time.time() - left.stat().st_mtime > 3600:
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    try:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def get(name, path, folder=None, allow_unverified=False):
+    """Fetch the dataset `name`, from `folder` or else from where it is published, into `path`."""
+    source = SOURCES[name]
+    addresses = [folder] if folder else source.addresses
+    try:
+        fetched = [fetch(file, addresses, allow_unverified) for file in source.files]
+    except Fault as error:
+        names = ", ".join(file.name for file in source.files)
+        raise Fault(
+            f"{name}: {error}\nTo supply it by hand, put {names} into a folder DIR and run\n"
+            f"  python data/download.py {name} --from DIR"
+        ) from error
+    parsed, md5s = zip(*fetched)
+    arrays = source.build(parsed, source.n_valid)
+    arrays["levels"] = np.uint8(source.levels)
+    arrays["shape"] = np.array([SIDE, SIDE], np.uint8)
+    arrays["verified"] = np.bool_(all(md5 == file.md5 for md5, file in zip(md5s, source.files)))
+    arrays["source"] = np.array([f"{md5}  {file.name}" for md5, file in zip(md5s, source.files)])
+    save(path, arrays)
+    print(f"{name}: wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line, without the usage
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(argv=None):
+    layout = argparse.RawDescriptionHelpFormatter
+    p = Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    p.add_argument("dataset", nargs="+", choices=[*SOURCES, "all"], help="what to fetch")
+    p.add_argument("--from", dest="folder", metavar="DIR_OR_URL", help="where the files are")
+    p.add_argument("--out", metavar="DIR", default=Path(__file__).parent, help="default: data")
+    p.add_argument("--allow-unverified", action="store_true", help="accept another checksum")
+    args = p.parse_args(argv)
+    folder = args.folder
+    if folder is not None and not re.match("https?://", folder) and not Path(folder).is_dir():
+        p.error(f"--from: '{folder}' is neither a folder nor an address with http:// or https://")
+    names = list(SOURCES) if "all" in args.dataset else list(dict.fromkeys(args.dataset))
+    code = 0
+    try:
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            path = Path(args.out) / f"{name}.npz"
+            if path.exists():
+                print(f"{name}: {path} is there already; delete it to fetch it again")
+                continue
+            try:
+                get(name, path, folder and folder.rstrip("/"), args.allow_unverified)
+            except Fault as error:  # the other datasets may still be had
+                print(f"{p.prog}: error: {error}", file=sys.stderr)
+                code = 2
+    except OSError as error:
+        p.error(f"cannot write {error.filename or args.out}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        p.exit(130, f"{p.prog}: stopped\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
