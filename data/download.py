@@ -29,7 +29,7 @@ import scipy.io
 from tqdm import tqdm
 
 TIMEOUT = 30  # seconds of silence from a server
-ROUNDS, PAUSE = 2, 2  # addresses with a passing fault get a second chance, some seconds later
+PAUSE = 2  # seconds before an address with a fault that may pass gets its second chance
 SIDE = 28
 CHUNK = 2**16
 
@@ -39,19 +39,18 @@ class Fault(ValueError):
 
 
 class File(NamedTuple):
-    """A published file; a .gz is unpacked first, and `md5` and `limit` are of its content."""
+    """A published file; a .gz is unpacked first, and `md5` is of its content."""
 
     name: str
     md5: str
-    limit: int  # bytes; a larger file, packed or unpacked, is refused
-    parse: Callable  # (content, shape) → arrays; raises Fault
-    shape: tuple | dict
+    limit: float  # MB; a larger file, packed or unpacked, is refused
+    shape: tuple | dict  # of the array, or of each of a .mat by name
 
 
 class Source(NamedTuple):
     """Where a dataset is published, and how its parsed files become train, valid and test."""
 
-    addresses: list
+    addresses: str  # separated by spaces
     files: list
     build: Callable  # (parsed files, n_valid) → arrays
     n_valid: int
@@ -102,10 +101,12 @@ def parse_mat(content, shapes):
         raise Fault(f"is not the expected MATLAB file ({error})") from error
     for name in shapes:
         x = arrays.pop(name)
-        if x.dtype.kind not in "biuf" or not (x.min() >= 0 and x.max() <= 1):
+        numbers = isinstance(x, np.ndarray) and x.dtype.kind in "biuf"
+        if not (numbers and x.min() >= 0 and x.max() <= 1):
             raise Fault(f"{name} is not a matrix of numbers from 0 to 1")
-        grey = np.rint(x.T * 255.0).astype(np.uint8)
-        images[name] = grey.reshape(-1, SIDE, SIDE).swapaxes(1, 2).reshape(len(grey), -1)
+        grey = x.T * 255.0
+        columns = np.rint(grey, out=grey).astype(np.uint8).reshape(-1, SIDE, SIDE)
+        images[name] = columns.swapaxes(1, 2).reshape(len(x.T), -1)
     return images
 
 
@@ -130,46 +131,34 @@ def build_omniglot(parsed, n_valid):
     return {"train": images[:-n_valid], "valid": images[-n_valid:], "test": parsed[0]["testdata"]}
 
 
+PARSERS = {".gz": parse_idx, ".amat": parse_amat, ".mat": parse_mat}
+MNIST = [
+    File("train-images-idx3-ubyte.gz", "6bbc9ace898e44ae57da46a324031adb", 48, (60_000, 28, 28)),
+    File("train-labels-idx1-ubyte.gz", "a25bea736e30d166cdddb491f175f624", 0.1, (60_000,)),
+    File("t10k-images-idx3-ubyte.gz", "2646ac647ad5339dbf082846283269ea", 8, (10_000, 28, 28)),
+    File("t10k-labels-idx1-ubyte.gz", "27ae3e4e09519cfbb04c329615203637", 0.1, (10_000,)),
+]
+BINARIZED = [
+    File("binarized_mnist_train.amat", "db28b1a6ae0fe70cbd3da91acf46e477", 79, (50_000, 784)),
+    File("binarized_mnist_valid.amat", "bf37822a04e94123630de6a7dfd9c9ef", 16, (10_000, 784)),
+    File("binarized_mnist_test.amat", "14e41ae11040adba6ab8cb291eda0dd8", 16, (10_000, 784)),
+]
+MATRICES = {"data": (784, 24_345), "testdata": (784, 8_070)}
+OMNIGLOT = [File("chardata.mat", "21ecaf34373511aa7691cf2e0802aa3d", 100, MATRICES)]
 SOURCES = {
     "mnist": Source(
-        [
-            "https://storage.googleapis.com/cvdf-datasets/mnist",
-            "https://ossci-datasets.s3.amazonaws.com/mnist",
-        ],
-        [
-            File("train-images-idx3-ubyte.gz", "6bbc9ace898e44ae57da46a324031adb", 48_000_000,
-                 parse_idx, (60_000, SIDE, SIDE)),
-            File("train-labels-idx1-ubyte.gz", "a25bea736e30d166cdddb491f175f624", 70_000,
-                 parse_idx, (60_000,)),
-            File("t10k-images-idx3-ubyte.gz", "2646ac647ad5339dbf082846283269ea", 8_000_000,
-                 parse_idx, (10_000, SIDE, SIDE)),
-            File("t10k-labels-idx1-ubyte.gz", "27ae3e4e09519cfbb04c329615203637", 12_000,
-                 parse_idx, (10_000,)),
-        ],
-        build_mnist, n_valid=10_000, levels=255,
+        "https://storage.googleapis.com/cvdf-datasets/mnist/ "
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        MNIST, build_mnist, n_valid=10_000, levels=255,
     ),
     "binarized-mnist": Source(
-        [
-            "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",
-            "https://raw.githubusercontent.com/riannevdberg/sylvester-flows/master/data/MNIST_static",
-        ],
-        [
-            File("binarized_mnist_train.amat", "db28b1a6ae0fe70cbd3da91acf46e477", 79_000_000,
-                 parse_amat, (50_000, SIDE**2)),
-            File("binarized_mnist_valid.amat", "bf37822a04e94123630de6a7dfd9c9ef", 16_000_000,
-                 parse_amat, (10_000, SIDE**2)),
-            File("binarized_mnist_test.amat", "14e41ae11040adba6ab8cb291eda0dd8", 16_000_000,
-                 parse_amat, (10_000, SIDE**2)),
-        ],
-        build_binarized, n_valid=0, levels=1,
+        "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ "
+        "https://raw.githubusercontent.com/riannevdberg/sylvester-flows/master/data/MNIST_static/",
+        BINARIZED, build_binarized, n_valid=0, levels=1,
     ),
     "omniglot": Source(
-        ["https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT"],
-        [
-            File("chardata.mat", "21ecaf34373511aa7691cf2e0802aa3d", 100_000_000, parse_mat,
-                 {"data": (SIDE**2, 24_345), "testdata": (SIDE**2, 8_070)}),
-        ],
-        build_omniglot, n_valid=1_345, levels=255,
+        "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/",
+        OMNIGLOT, build_omniglot, n_valid=1_345, levels=255,
     ),
 }  # fmt: skip
 
@@ -179,11 +168,12 @@ SOURCES = {
 
 def read(address, limit):
     """The bytes at an address (http, https or the path of a file), at most `limit` of them."""
-    remote = "://" in address
-    with (
-        urllib.request.urlopen(address, timeout=TIMEOUT) if remote else open(address, "rb") as body
-    ):
-        total = getattr(body, "length", None)
+    if "://" in address:
+        opened = urllib.request.urlopen(address, timeout=TIMEOUT)
+    else:
+        opened = open(address, "rb")  # noqa: SIM115
+    with opened as body:
+        total = getattr(body, "length", None)  # as the server announces it
         too_large = Fault(f"is larger than {limit:,} bytes")
         if total is not None and total > limit:
             raise too_large
@@ -214,7 +204,8 @@ def may_pass(error):
     """Whether asking the same server again can help."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code == 429
-    return not isinstance(error, (ValueError, FileNotFoundError))
+    network = (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException)
+    return isinstance(error, network)
 
 
 def fetch(file, addresses, allow_unverified):
@@ -222,29 +213,30 @@ def fetch(file, addresses, allow_unverified):
 
     With `allow_unverified` the first other file in the right format will do if none has it.
     """
-    failures, spare = {}, None
-    for attempt in range(ROUNDS):
-        addresses = [a for a in addresses if a not in failures or may_pass(failures[a])]
-        if attempt and addresses and not spare:
+    parse, limit = PARSERS[Path(file.name).suffix], int(file.limit * 1e6)
+    failures, spare, warning = {}, None, ""
+    for address in [*addresses, *addresses]:
+        if address in failures:  # the second round
+            if spare or not may_pass(failures[address]):
+                continue
             time.sleep(PAUSE)
-        for address in [] if spare and attempt else addresses:
-            try:
-                content = read(f"{address}/{file.name}", file.limit)
-                if file.name.endswith(".gz"):
-                    content = unpack(content, file.limit)
-                md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-                if md5 == file.md5:
-                    return file.parse(content, file.shape), md5
-                failures[address] = Fault(f"has md5 {md5} instead of {file.md5}")
-                if allow_unverified and not spare:
-                    spare = file.parse(content, file.shape), md5
-                    warning = f"{address}/{file.name} {failures[address]}"
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                failures[address] = error
+        try:
+            content = read(f"{address}{file.name}", limit)
+            if file.name.endswith(".gz"):
+                content = unpack(content, limit)
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if md5 == file.md5:
+                return parse(content, file.shape), md5
+            failures[address] = Fault(f"has md5 {md5} instead of {file.md5}")
+            if allow_unverified and not spare:
+                spare = parse(content, file.shape), md5
+                warning = f"{address}{file.name} {failures[address]}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            failures[address] = error
     if spare:
         print(f"WARNING: NOT VERIFIED: {warning}; --allow-unverified takes it", file=sys.stderr)
         return spare
-    tried = "".join(f"\n  {a}/{file.name}: {error}" for a, error in failures.items())
+    tried = "".join(f"\n  {a}{file.name}: {error}" for a, error in failures.items())
     raise Fault(f"no usable {file.name}; tried{tried}")
 
 
@@ -270,14 +262,15 @@ def save(path, arrays):
 def get(name, path, folder=None, allow_unverified=False):
     """Fetch the dataset `name`, from `folder` or else from where it is published, into `path`."""
     source = SOURCES[name]
-    addresses = [folder] if folder else source.addresses
+    addresses = [folder] if folder else source.addresses.split()
     try:
         fetched = [fetch(file, addresses, allow_unverified) for file in source.files]
     except Fault as error:
         names = ", ".join(file.name for file in source.files)
         raise Fault(
             f"{name}: {error}\nTo supply it by hand, put {names} into a folder DIR and run\n"
-            f"  python data/download.py {name} --from DIR"
+            f"  python data/download.py {name} --from DIR\n"
+            "(with --allow-unverified to accept another md5)"
         ) from error
     parsed, md5s = zip(*fetched)
     arrays = source.build(parsed, source.n_valid)
@@ -302,9 +295,11 @@ def main(argv=None):
     p.add_argument("--out", metavar="DIR", default=Path(__file__).parent, help="default: data")
     p.add_argument("--allow-unverified", action="store_true", help="accept another checksum")
     args = p.parse_args(argv)
-    folder = args.folder
-    if folder is not None and not re.match("https?://", folder) and not Path(folder).is_dir():
-        p.error(f"--from: '{folder}' is neither a folder nor an address with http:// or https://")
+    folder = args.folder and args.folder.rstrip("/") + "/"
+    if folder is not None and not (re.match("https?://", folder) or os.path.isdir(folder)):
+        p.error(
+            f"--from: '{args.folder}' is neither a folder nor an address with http:// or https://"
+        )
     names = list(SOURCES) if "all" in args.dataset else list(dict.fromkeys(args.dataset))
     code = 0
     try:
@@ -315,7 +310,7 @@ def main(argv=None):
                 print(f"{name}: {path} is there already; delete it to fetch it again")
                 continue
             try:
-                get(name, path, folder and folder.rstrip("/"), args.allow_unverified)
+                get(name, path, folder, args.allow_unverified)
             except Fault as error:  # the other datasets may still be had
                 print(f"{p.prog}: error: {error}", file=sys.stderr)
                 code = 2

@@ -232,6 +232,7 @@ class Dataset(NamedTuple):
     test: np.ndarray
     levels: int
     shape: tuple
+    verified: bool = True  # the checksums of the files it was made from were the published ones
 
     @property
     def train_mean(self):
@@ -239,10 +240,14 @@ class Dataset(NamedTuple):
 
     def batch(self, rows, rng, dtype=np.float32):
         """Training images `rows` as bits of type dtype; grey levels are probabilities of ink."""
-        x = self.train[rows]
-        if self.levels > 1:
-            x = rng.random(x.shape, dtype=np.float32) * self.levels < x
-        return x.astype(dtype)
+        return binarize(self.train[rows], self.levels, rng).astype(dtype)
+
+
+def binarize(images, levels, rng):
+    """Bits with P(1) = grey level / levels; images with one level are bits already."""
+    if levels == 1:
+        return images
+    return (rng.random(images.shape, np.float32) * levels < images).astype(np.uint8)
 
 
 class Source(NamedTuple):
@@ -299,22 +304,19 @@ def load_dataset(name, dynamic=False):
     """
     if name not in DATASETS:
         raise InputError(f"--dataset: '{name}' is unknown; choose from {', '.join(DATASETS)}")
-    source = DATASETS[name]
-    files = {key: read_images(key) for key in [source.bits or source.grey]}
-    bits = files[source.bits or source.grey]
-    rng = np.random.default_rng(BINARIZATION_SEED)
+    source, rng = DATASETS[name], np.random.default_rng(BINARIZATION_SEED)
+    static = read_images(source.bits or source.grey)
+    grey = read_images(source.grey) if dynamic and source.bits else static
+    verified = all(bool(file.get("verified", True)) for file in (static, grey))
+    shape, levels = tuple(map(int, static["shape"])), int(static["levels"])
     splits = {}
-    for split in ("train", "valid", "test"):
-        levels, images = int(bits["levels"]), bits[split]
-        if levels > 1:
-            images = (rng.random(images.shape, np.float32) * levels < images).astype(np.uint8)
-        splits[split] = images
-    levels = 1
+    for split in ("train", "valid", "test"):  # in blocks: the uniforms are four times the images
+        blocks = np.array_split(static[split], math.ceil(len(static[split]) / 1000))
+        splits[split] = np.concatenate([binarize(block, levels, rng) for block in blocks])
     if dynamic:
-        grey = bits if not source.bits else read_images(source.grey)
-        splits["train"], levels = grey["train"], int(grey["levels"])
-    shape = tuple(int(side) for side in bits["shape"])
-    return Dataset(name=name, levels=levels, shape=shape, **splits)
+        splits["train"] = grey["train"]
+    levels = int(grey["levels"]) if dynamic else 1
+    return Dataset(name=name, levels=levels, shape=shape, verified=verified, **splits)
 
 
 # ------------------------------------------------------------------------------------------ models
@@ -560,7 +562,10 @@ class GradientVariance:
         self.m1, self.m2 = np.zeros(size, dtype), np.zeros(size, dtype)
 
     def update(self, gradient):
-        """Take in one gradient (size,) and return the present estimate, a float."""
+        """Take in one gradient (size,); returns the present estimate, and it without debiasing.
+
+        The latter starts at 0 and is what the REBAR authors' code prints.
+        """
         self.t += 1
         first = second = 0.0
         for g, m1, m2, buffer in _blocks(gradient, self.m1, self.m2):
@@ -570,8 +575,8 @@ class GradientVariance:
             m2 += np.multiply(g, g, out=buffer)
             first += float(m1 @ m1)
             second += float(m2.sum())
-        weight = (1 - self.decay**self.t) / (1 - self.decay)  # of the sums m1 and m2
-        return (second / weight - first / weight**2) / len(gradient)
+        weights = (1 - self.decay**self.t) / (1 - self.decay), 1 / (1 - self.decay)
+        return [(second / w - first / w**2) / len(gradient) for w in weights]
 
 
 def multi_sample_bound(model, params, images, n_samples, rng):
@@ -617,10 +622,11 @@ class Trainer:
     method's own objectives. Every gradient is taken before any update.
     """
 
-    COUNTERS = ("step_count", "last_row", "seconds", "bound_sum", "variance_sum")
+    COUNTERS = ("step_count", "last_row", "seconds")
 
-    def __init__(self, args, data, model, estimate, init_aux):
-        self.args, self.data, self.model, self.estimate = args, data, model, estimate
+    def __init__(self, args, data, model, estimate, init_aux, report=lambda model, aux: {}):
+        self.args, self.data, self.model = args, data, model
+        self.estimate, self.report = estimate, report
         dtype, seed = model.dtype, args.seed
         self.flat_params, self.params = flatten(model.init(stream(seed, INIT)), dtype)
         self.flat_aux, self.aux = flatten(init_aux(stream(seed, INIT, 1), model), dtype)
@@ -629,7 +635,7 @@ class Trainer:
         self.variance = GradientVariance(self.flat_params.size, dtype=dtype)
         self.steps_per_epoch = math.ceil(len(data.train) / args.batch_size)
         self.step_count, self.last_row, self.seconds = 0, 0, 0.0
-        self.bound_sum = self.variance_sum = 0.0  # over the steps since the last row of the log
+        self.sums = {}  # of what is logged, over the steps since the last row of the log
         self.order_epoch = -1
 
     def step(self):
@@ -646,7 +652,9 @@ class Trainer:
         noise = model.draw_noise(rng, len(x))
         bound, grads, aux_grads = self.estimate(model, self.params, self.aux, x, noise)
         gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
-        bound, variance = float(bound.mean()), self.variance.update(gradient)
+        bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
+        logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}
+        logged |= self.report(model, self.aux)
         if not math.isfinite(bound + variance + float(aux_gradient.sum())):
             names = [*model.names, *(f"the method's tensor {i}" for i in range(len(self.aux)))]
             bad = [n for n, g in zip(names, grads + aux_grads) if not np.all(np.isfinite(g))]
@@ -657,8 +665,7 @@ class Trainer:
         self.descent.ascend(self.flat_aux, aux_gradient)
         if not math.isfinite(float(self.flat_params.sum()) + float(self.flat_aux.sum())):
             raise FloatingPointError("a parameter is not finite")
-        self.bound_sum += bound
-        self.variance_sum += variance
+        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
         self.step_count += 1
 
     def evaluate(self, split):
@@ -668,16 +675,14 @@ class Trainer:
         return float(multi_sample_bound(self.model, self.params, images, n_samples, rng).mean())
 
     def row(self, bounds=()):
-        """Step, bound and log gradient variance, means over the steps since the last row."""
-        n = self.step_count - self.last_row
-        bound, variance = self.bound_sum / n, max(self.variance_sum / n, 1e-300)
-        self.last_row, self.bound_sum, self.variance_sum = self.step_count, 0.0, 0.0
-        return {
-            "step": self.step_count,
-            "train_bound": bound,
-            **dict(bounds),
-            "log_grad_variance": math.log(variance),
-        }
+        """What to log, as means over the steps since the last row; and `bounds`, a dict."""
+        n, log = self.step_count - self.last_row, lambda x: math.log(max(x, 1e-300))
+        means = {key: total / n for key, total in self.sums.items()}
+        row = {"step": self.step_count, "train_bound": means.pop("train_bound"), **dict(bounds)}
+        row["log_grad_variance"] = log(means.pop("variance"))
+        row["log_grad_variance/not_debiased"] = log(means.pop("raw_variance"))
+        self.last_row, self.sums = self.step_count, {}
+        return row | means
 
     def arrays(self):
         return {"params": self.flat_params, "aux": self.flat_aux,
@@ -688,7 +693,9 @@ class Trainer:
     def save(self, folder):
         """Write the checkpoint of a run folder; the last one goes only when this one is whole."""
         with atomic_write(folder / "checkpoint.npz", "wb") as file:
-            np.savez(file, **self.arrays(), **{key: getattr(self, key) for key in self.COUNTERS})
+            counters = {key: getattr(self, key) for key in self.COUNTERS}
+            sums = {"sum_keys": list(self.sums), "sums": list(self.sums.values())}
+            np.savez(file, **self.arrays(), **counters, **sums)
 
     def resume(self, folder):
         """Take up the checkpoint of a run folder, bit for bit; returns the rows logged so far.
@@ -698,11 +705,12 @@ class Trainer:
         path, arrays = folder / "checkpoint.npz", self.arrays()
         try:
             with np.load(path, allow_pickle=False) as file:
-                loaded = {key: file[key] for key in [*arrays, *self.COUNTERS]}
+                loaded = dict(file)
             for key, array in arrays.items():
                 if loaded[key].shape != array.shape or loaded[key].dtype != array.dtype:
                     raise ValueError(f"{key} has shape {loaded[key].shape}, not {array.shape}")
             counters = {key: loaded[key].item() for key in self.COUNTERS}
+            counters["sums"] = dict(zip(map(str, loaded["sum_keys"]), loaded["sums"].tolist()))
             rows = read_rows(folder / "log.csv", counters["last_row"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"--resume: {path} cannot be taken up ({error})") from error
@@ -720,16 +728,16 @@ class Trainer:
 def train(args, estimate, init_aux, report=lambda model, aux: {}):
     """Train an SBN on the dataset of `args` by `estimate`, into a run folder; returns the summary.
 
-    `init_aux(rng, model)` makes the method's own parameters, `report(model, aux)` what of them to
-    log (a key with a "/" goes to log.csv, not to the screen). Raises InputError for a run folder
-    or dataset that cannot be used. Ends the process with the way to resume, leaving a checkpoint,
-    after Ctrl-C (exit code 130) and on a value that is not finite (exit code 1).
+    `init_aux(rng, model)` makes the method's own parameters; `report(model, aux)` returns, as a dict,
+    what of them to log (a key with a "/" goes to log.csv, not to the screen). Raises InputError for
+    a run folder or dataset that cannot be used. Ends the process with the way to resume, leaving a
+    checkpoint, after Ctrl-C (exit code 130) and on a value that is not finite (exit code 1).
     """
     data = load_dataset(args.dataset, args.dynamic_binarization)
     model = SBN(data.train_mean, args.hidden, args.layers, args.nonlinear, args.task)
-    trainer = Trainer(args, data, model, estimate, init_aux)
+    trainer = Trainer(args, data, model, estimate, init_aux, report)
     rows = trainer.resume(Path(args.resume)) if args.resume else []
-    folder = open_run(args)
+    folder = open_run(args, data_verified=data.verified)
     log_every = args.log_every or trainer.steps_per_epoch
     eval_every = args.eval_every or args.eval_epochs * trainer.steps_per_epoch
     started, saved = time.perf_counter() - trainer.seconds, -math.inf
@@ -745,10 +753,9 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
                 bounds = {f"{x}_bound": trainer.evaluate(x) if evaluate else "" for x in splits}
             with uninterrupted():
                 if due:
-                    row = trainer.row(bounds) | report(model, trainer.aux)
-                    rows.append(row | {"seconds": round(trainer.seconds, 3)})
+                    rows.append(trainer.row(bounds) | {"seconds": round(trainer.seconds, 3)})
                     write_rows(folder / "log.csv", rows)
-                    print_row(row, header=len(rows) == 1)
+                    print_row(rows[-1], header=len(rows) == 1)
                 if at_end:
                     return finish(trainer, rows, folder)
                 if due or time.perf_counter() - saved > 60:  # seconds
@@ -883,7 +890,7 @@ def read_rows(path, last_step):
     return [row | {"step": int(row["step"])} for row in rows if row["step"] <= last_step]
 
 
-def open_run(args):
+def open_run(args, **facts):
     """The folder of this run with its config.json; new unless --resume, else an InputError."""
     label = f"{args.method}-{'toy' if args.toy else args.dataset}"
     default = ROOT / "runs" / f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -897,13 +904,13 @@ def open_run(args):
     versions = {name: version(name) for name in ("numpy", "autograd", "scipy")}
     versions["python"] = platform.python_version()
     flags = {key: value for key, value in vars(args).items() if key != "resume"}
-    write_json(folder / "config.json", {"flags": flags, "versions": versions})
+    write_json(folder / "config.json", {"flags": flags, **facts, "versions": versions})
     return folder
 
 
 def print_row(row, header):
-    """One row of the table on the screen: all of the log but the test bound and keys with a "/"."""
-    shown = {key: x for key, x in row.items() if key != "test_bound" and "/" not in key}
+    """One row of the table on the screen: the log, but for test bound, seconds, keys with "/"."""
+    shown = {k: x for k, x in row.items() if k not in ("test_bound", "seconds") and "/" not in k}
     if header:
         tqdm.write("  ".join(f"{key:>8}" for key in shown))
     cells = (f"{x:.3f}" if isinstance(x, float) else str(x) for x in shown.values())

@@ -169,7 +169,7 @@ def gradient_samples(f, logits, u, v, *, temperature=0.5, eta=1.0, baseline=0.0,
 
 
 def report(model, aux):
-    """What to log: the temperature and, if they are learned, η of every tensor under "eta/"."""
+    """What to log: the temperature and, if it is learned, η of every tensor under "eta/"."""
     log = {"temperature": float(np.exp(aux[-1]))}
     if len(aux) > 1:
         _, eta, _ = learned(aux)

@@ -284,9 +284,12 @@ def test_gradient_variance_is_the_debiased_moving_variance(rng):
         first = np.tensordot(weights, gradients, 1)
         second = np.tensordot(weights, np.square(gradients), 1)
         expected = np.mean(second - first**2)
-        assert variance.update(gradients[-1]) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        debiased, raw = variance.update(gradients[-1])
+        assert debiased == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        whole = 1 - 0.9**t
+        assert raw == pytest.approx(np.mean(whole * second - (whole * first) ** 2), rel=1e-9)
     constant = common.GradientVariance(5, dtype=np.float64)
-    assert [abs(constant.update(np.ones(5))) < 1e-12 for _ in range(3)] == [True] * 3
+    assert [abs(constant.update(np.ones(5))[0]) < 1e-12 for _ in range(3)] == [True] * 3
 
 
 # ----------------------------------------------------------------------------------------- float32

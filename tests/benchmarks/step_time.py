@@ -42,7 +42,7 @@ def make_trainer(method, layers, log):
     model = common.SBN(data.train_mean, UNITS, layers)
     trainer = common.Trainer(args, data, model, *METHODS[method])
     if not log:
-        trainer.variance = SimpleNamespace(update=lambda gradient: 0.0)
+        trainer.variance = SimpleNamespace(update=lambda gradient: (0.0, 0.0))
     return trainer
 
 
