@@ -728,16 +728,18 @@ class Trainer:
 def train(args, estimate, init_aux, report=lambda model, aux: {}):
     """Train an SBN on the dataset of `args` by `estimate`, into a run folder; returns the summary.
 
-    `init_aux(rng, model)` makes the method's own parameters; `report(model, aux)` returns, as a dict,
-    what of them to log (a key with a "/" goes to log.csv, not to the screen). Raises InputError for
-    a run folder or dataset that cannot be used. Ends the process with the way to resume, leaving a
-    checkpoint, after Ctrl-C (exit code 130) and on a value that is not finite (exit code 1).
+    `init_aux(rng, model)` makes the method's own parameters; `report(model, aux)` is a dict of what
+    to log of them (keys with a "/" are not shown on the screen). Raises InputError for a dataset or
+    run folder that cannot be used. Ends the process with the way to resume, leaving a checkpoint,
+    after Ctrl-C (exit code 130) and on a value that is not finite (exit code 1).
     """
     data = load_dataset(args.dataset, args.dynamic_binarization)
     model = SBN(data.train_mean, args.hidden, args.layers, args.nonlinear, args.task)
     trainer = Trainer(args, data, model, estimate, init_aux, report)
     rows = trainer.resume(Path(args.resume)) if args.resume else []
+    writer_class = tensorboard_class() if args.tensorboard else None
     folder = open_run(args, data_verified=data.verified)
+    writer = writer_class(str(folder), purge_step=trainer.last_row + 1) if writer_class else None
     log_every = args.log_every or trainer.steps_per_epoch
     eval_every = args.eval_every or args.eval_epochs * trainer.steps_per_epoch
     started, saved = time.perf_counter() - trainer.seconds, -math.inf
@@ -756,6 +758,8 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
                     rows.append(trainer.row(bounds) | {"seconds": round(trainer.seconds, 3)})
                     write_rows(folder / "log.csv", rows)
                     print_row(rows[-1], header=len(rows) == 1)
+                    if writer:
+                        write_tensorboard(writer, trainer, rows[-1])
                 if at_end:
                     return finish(trainer, rows, folder)
                 if due or time.perf_counter() - saved > 60:  # seconds
@@ -770,6 +774,8 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
         stop = 1, f"{error}; the last good checkpoint is in {folder}; a smaller --lr may help"
     finally:
         bar.close()
+        if writer:
+            writer.close()
     end(stop[0], f"stopped at step {trainer.step_count}; {stop[1]}")
 
 
@@ -931,22 +937,53 @@ def plot_curves(path, steps, panels):
     figure.savefig(path, dpi=110)
 
 
-def plot_samples(path, trainer):
-    """Test images, a reconstruction of each, and a second one or new images from the model."""
+def pictures(trainer):
+    """Grids (height, width) of test images, a reconstruction of each, and new images of the model.
+
+    For task "predict" the last is a second reconstruction of each.
+    """
     model, params, shape = trainer.model, trainer.params, trainer.data.shape
     rng, x = stream(trainer.args.seed, PICTURES), trainer.data.test[:36].astype(model.dtype)
-    blocks = {"test images": x, "a reconstruction of each": model.reconstruct(params, x, rng)}
+    grids = {"test images": x, "a reconstruction of each": model.reconstruct(params, x, rng)}
     if model.task == "generate":
-        blocks["samples from the model"] = model.generate(params, rng, 36)
+        grids["samples from the model"] = model.generate(params, rng, 36)
     else:
-        blocks["another reconstruction"] = model.reconstruct(params, x, rng)
-    figure = Figure(figsize=(3.2 * len(blocks), 3.5), layout="tight")
-    for axis, (title, images) in zip(figure.subplots(1, len(blocks)), blocks.items()):
+        grids["another reconstruction"] = model.reconstruct(params, x, rng)
+    for title, images in grids.items():
         images = np.concatenate([images, np.zeros((36 - len(images), images.shape[1]))])
         tiles = np.pad(images.reshape(6, 6, *shape), [(0, 0), (0, 0), (0, 1), (0, 1)])
-        axis.imshow(np.hstack(np.hstack(tiles)), cmap="gray_r", vmin=0, vmax=1)
+        grids[title] = np.hstack(np.hstack(tiles))
+    return grids
+
+
+def plot_samples(path, trainer):
+    grids = pictures(trainer)
+    figure = Figure(figsize=(3.2 * len(grids), 3.5), layout="tight")
+    for axis, (title, grid) in zip(figure.subplots(1, len(grids)), grids.items()):
+        axis.imshow(grid, cmap="gray_r", vmin=0, vmax=1)
         axis.set(title=title, xticks=[], yticks=[])
     figure.savefig(path, dpi=110)
+
+
+def tensorboard_class():
+    """tensorboardX's SummaryWriter; raises InputError if that optional package is missing."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        hint = "pip install tensorboardX, or leave the flag away"
+        raise InputError(f"--tensorboard: {error}; {hint}") from None
+    return SummaryWriter
+
+
+def write_tensorboard(writer, trainer, row):
+    """The numbers of a row of the log and, with an evaluation, pictures."""
+    for key, value in row.items():
+        if value != "" and key not in ("step", "seconds"):
+            writer.add_scalar(key, value, row["step"])
+    if row["test_bound"] != "":
+        for title, grid in pictures(trainer).items():
+            writer.add_image(title, grid[None], row["step"])
+    writer.flush()
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -985,7 +1022,7 @@ class Parser(argparse.ArgumentParser):
 
 COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
 TOY = {"steps": 5000, "lr": 1e-3}
-RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots"}
+RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard"}
 
 
 def parser(method, description):
@@ -1015,6 +1052,7 @@ def parser(method, description):
     p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", metavar="DIR")
     p.flag("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
     p.flag("--no-plots", "write no figures", action="store_true")
+    p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
     p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
     p.flag("--target", "of the toy", 0.45, type=number(float, 0))
     return p

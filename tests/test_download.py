@@ -160,6 +160,9 @@ def test_the_published_files_fit_their_limits():
         size = 2 * values if file.name.endswith(".amat") else values + 4 + 4 * len(file.shape)
         assert size < file.limit * 1e6 < 2 * size + 1e5
     assert [sources[name].n_valid for name in sources] == [10_000, 0, 1_345]
+    addresses = " ".join(source.addresses for source in sources.values()).split()
+    assert len(addresses) == 5
+    assert all(a.startswith("https://") and a.endswith("/") for a in addresses)
     assert [(f.shape[0], f.shape[1:]) for f in files[:4:2]] == [
         (60_000, (28, 28)), (10_000, (28, 28))]  # fmt: skip
 
