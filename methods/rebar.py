@@ -22,8 +22,8 @@ Cost per step: f and ∇f once at b and 2 L times relaxed; about as much again t
 import sys
 from functools import partial
 
-import common  # before numpy: it chooses the number of BLAS threads
-from common import (
+import training
+from common import (  # before numpy: it chooses the number of BLAS threads
     Toy,
     bernoulli_log_prob,
     gradients,
@@ -181,26 +181,26 @@ def toy(args, estimate, init_aux):
     import reinforce  # only to draw it beside this method
 
     plain = partial(reinforce.estimate, baseline="none"), reinforce.init_aux
-    common.train_toy(args, {"REINFORCE": plain, "REBAR": (estimate, init_aux)})
+    training.train_toy(args, {"REINFORCE": plain, "REBAR": (estimate, init_aux)})
 
 
 def main(argv=None):
-    p = common.parser("rebar", __doc__)
+    p = training.parser("rebar", __doc__)
     p.flag("--adapt", "learn T, η and C; η and C; or none", choices=("temperature", "eta", "none"))
-    p.flag("--temperature", "T, or its first value", 0.5, type=common.POSITIVE)
+    p.flag("--temperature", "T, or its first value", 0.5, type=training.POSITIVE)
     p.flag("--relaxation", "of the bits", choices=("rebar", "concrete"))
     p.flag("--noise", "z̃ from the random numbers of z, or from its own", dest="conditional",
            choices=("coupled", "independent"))  # fmt: skip
     p.flag("--control-variate", "one relaxation a layer, or one", choices=("per-layer", "joint"))
     p.flag("--as-released", "the published construction, biased", action="store_true")
-    args = common.parse(p, argv)
+    args = training.parse(p, argv)
     if args.as_released:
         print("--as-released: with two or more layers the gradient is biased", file=sys.stderr)
     names = ("adapt", "relaxation", "conditional", "control_variate", "as_released")
     ours = partial(estimate, **{name: getattr(args, name) for name in names})
     init = partial(init_aux, temperature=args.temperature, adapt=args.adapt)
-    return toy(args, ours, init) if args.toy else common.train(args, ours, init, report)
+    return toy(args, ours, init) if args.toy else training.train(args, ours, init, report)
 
 
 if __name__ == "__main__":
-    common.run(main)
+    training.run(main)

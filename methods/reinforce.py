@@ -19,8 +19,15 @@ Cost per step: one evaluation of f and one derivative of log p and log q.
 
 from functools import partial
 
-import common  # before numpy: it chooses the number of BLAS threads
-from common import Toy, bernoulli_log_prob, gradients, hard_sample, stop_gradient
+import training
+from common import (  # before numpy: it chooses the number of BLAS threads
+    InputError,
+    Toy,
+    bernoulli_log_prob,
+    gradients,
+    hard_sample,
+    stop_gradient,
+)
 
 import autograd.numpy as np
 
@@ -40,7 +47,7 @@ def estimate(model, params, aux, x, noise, *, baseline="leave-one-out"):
     InputError for the leave-one-out baseline of a batch of one row.
     """
     if baseline == "leave-one-out" and len(x) < 2:
-        raise common.InputError(f"--batch-size: {NEEDS_TWO}")
+        raise InputError(f"--batch-size: {NEEDS_TWO}")
 
     def surrogate(params):
         b, logits = model.infer(params, x, lambda layer, a: hard_sample(a, noise[layer][0]))
@@ -71,25 +78,20 @@ def gradient_samples(f, logits, u, v, *, baseline="none"):
 def toy(args):
     import rebar  # only to draw, beside this method, what a control variate buys
 
-    common.train_toy(
-        args,
-        {
-            "REINFORCE": (partial(estimate, baseline="none"), init_aux),
-            "REBAR": (rebar.estimate, rebar.init_aux),
-        },
-    )
+    plain = partial(estimate, baseline="none"), init_aux
+    training.train_toy(args, {"REINFORCE": plain, "REBAR": (rebar.estimate, rebar.init_aux)})
 
 
 def main(argv=None):
-    p = common.parser("reinforce", __doc__)
+    p = training.parser("reinforce", __doc__)
     p.flag("--baseline", "C in the formula", choices=("leave-one-out", "none"))
-    args = common.parse(p, argv)
+    args = training.parse(p, argv)
     if args.toy:
         return toy(args)
     if args.baseline == "leave-one-out" and args.batch_size * args.samples < 2:
         p.error(f"--batch-size: {NEEDS_TWO}")
-    return common.train(args, partial(estimate, baseline=args.baseline), init_aux)
+    return training.train(args, partial(estimate, baseline=args.baseline), init_aux)
 
 
 if __name__ == "__main__":
-    common.run(main)
+    training.run(main)

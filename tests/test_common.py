@@ -16,7 +16,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 M = proofs.load()
-common = M.common
+common, training = M.common, M.training
 
 # ---------------------------------------------------------------------------------------- numerics
 
@@ -247,13 +247,13 @@ def test_multi_sample_bound_is_the_importance_estimate(rng):
     log_p = logsumexp(model.bound(params, x, *sweep) + log_q, axis=0)
     for image, truth in zip(x, log_p):
         images = np.repeat(image[None], 500_000, axis=0).astype(np.uint8)
-        estimates = common.multi_sample_bound(model, params, images, 5, rng)
+        estimates = training.multi_sample_bound(model, params, images, 5, rng)
         ratios = np.exp(estimates - truth)
         error = ratios.std() / math.sqrt(len(ratios))
         assert stats.norm.isf(5e-7) * error < 0.02
         assert abs(ratios.mean() - 1) < stats.norm.isf(5e-7) * error
         assert estimates.mean() < truth
-        many = common.multi_sample_bound(model, params, images[:1], 50_000, rng)  # in 50 chunks
+        many = training.multi_sample_bound(model, params, images[:1], 50_000, rng)  # in 50 chunks
         assert abs(math.exp(many[0] - truth) - 1) < 5 * ratios.std() * math.sqrt(5 / 50_000)
 
 
@@ -262,7 +262,7 @@ def test_multi_sample_bound_is_the_importance_estimate(rng):
 
 def test_adam_follows_the_formula(rng):
     """Over more than one block, against the textbook form with ε̂ outside the bias correction."""
-    size, adam = 40_000, common.Adam(40_000, 0.01, dtype=np.float64)
+    size, adam = 40_000, training.Adam(40_000, 0.01, dtype=np.float64)
     params, expected = np.zeros(size), np.zeros(size)
     m = v = 0.0
     for t in range(1, 6):
@@ -276,7 +276,7 @@ def test_adam_follows_the_formula(rng):
 
 def test_gradient_variance_is_the_debiased_moving_variance(rng):
     """Against weighted moments written out; and 0 for a constant gradient from the first step."""
-    variance, gradients = common.GradientVariance(40_000, decay=0.9, dtype=np.float64), []
+    variance, gradients = training.GradientVariance(40_000, decay=0.9, dtype=np.float64), []
     for t in range(1, 8):
         gradients.append(rng.standard_normal(40_000) * np.linspace(0, 3, 40_000))
         weights = 0.9 ** np.arange(t)[::-1]
@@ -288,7 +288,7 @@ def test_gradient_variance_is_the_debiased_moving_variance(rng):
         assert debiased == pytest.approx(expected, rel=1e-9, abs=1e-12)
         whole = 1 - 0.9**t
         assert raw == pytest.approx(np.mean(whole * second - (whole * first) ** 2), rel=1e-9)
-    constant = common.GradientVariance(5, dtype=np.float64)
+    constant = training.GradientVariance(5, dtype=np.float64)
     assert [abs(constant.update(np.ones(5))[0]) < 1e-12 for _ in range(3)] == [True] * 3
 
 
@@ -330,8 +330,8 @@ def test_float32_is_kept_everywhere(monkeypatch, method, options, task, layers):
     model = common.SBN(np.full(8, 0.3), 5, layers, task=task)
     x = (rng.random((6, 8)) < 0.3).astype(np.float32)
     init_aux = {"reinforce": M.reinforce.init_aux, "rebar": M.rebar.init_aux}[method]
-    _, aux = common.flatten(init_aux(rng, model), np.float32)
-    _, params = common.flatten(model.init(rng), np.float32)
+    _, aux = training.flatten(init_aux(rng, model), np.float32)
+    _, params = training.flatten(model.init(rng), np.float32)
     noise = model.draw_noise(rng, len(x))
     estimate = getattr(M, method).estimate
     bound, grads, aux_grads = estimate(model, params, aux, x, noise, **options)

@@ -147,13 +147,13 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(uninterrupted, tmp_pat
     """Stopped by Ctrl-C in the middle of an epoch, which saves and says how to go on."""
     interrupt = """if True:
         sys.path.insert(0, sys.argv[1].rpartition("/")[0])
-        import os, runpy, signal, common
-        step = common.Trainer.step
+        import os, runpy, signal, training
+        step = training.Trainer.step
         def step_then_interrupt(self):
             step(self)
             if self.step_count == 40:
                 os.kill(os.getpid(), signal.SIGINT)
-        common.Trainer.step = step_then_interrupt
+        training.Trainer.step = step_then_interrupt
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")
     """
@@ -173,8 +173,8 @@ def test_kill_in_the_middle_of_a_write_loses_nothing(uninterrupted, tmp_path):
     """SIGKILL with half of the third checkpoint written; the one before it is whole."""
     kill = """if True:
         sys.path.insert(0, sys.argv[1].rpartition("/")[0])
-        import os, runpy, signal, common
-        savez, calls = common.np.savez, []
+        import os, runpy, signal, training
+        savez, calls = training.np.savez, []
         def half_a_save(file, **arrays):
             calls.append(1)
             if len(calls) == 3:
@@ -182,7 +182,7 @@ def test_kill_in_the_middle_of_a_write_loses_nothing(uninterrupted, tmp_path):
                 file.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
             savez(file, **arrays)
-        common.np.savez = half_a_save
+        training.np.savez = half_a_save
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")
     """
@@ -227,8 +227,8 @@ def test_extending_a_finished_run(uninterrupted, tmp_path):
 def test_nan_stops_with_the_step_and_the_tensor_and_keeps_the_last_good_checkpoint(tmp_path):
     poison = """if True:
         sys.path.insert(0, sys.argv[1].rpartition("/")[0])
-        import runpy, common
-        step = common.Trainer.step
+        import runpy, training
+        step = training.Trainer.step
         def step_with_a_nan(self):
             if self.step_count == 40:
                 estimate = self.estimate
@@ -238,7 +238,7 @@ def test_nan_stops_with_the_step_and_the_tensor_and_keeps_the_last_good_checkpoi
                     return bound, grads, aux_grads
                 self.estimate = broken
             step(self)
-        common.Trainer.step = step_with_a_nan
+        training.Trainer.step = step_with_a_nan
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")
     """
@@ -384,14 +384,14 @@ def test_no_space_left(tmp_path):
     """A full disk: one line, and the last checkpoint is still whole."""
     full = """if True:
         sys.path.insert(0, sys.argv[1].rpartition("/")[0])
-        import errno, os, runpy, common
-        savez, calls = common.np.savez, []
+        import errno, os, runpy, training
+        savez, calls = training.np.savez, []
         def no_space(file, **arrays):
             calls.append(1)
             if len(calls) == 3:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoint.npz.partial")
             savez(file, **arrays)
-        common.np.savez = no_space
+        training.np.savez = no_space
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")
     """

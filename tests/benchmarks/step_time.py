@@ -22,6 +22,7 @@ import common
 import numpy as np
 import rebar
 import reinforce
+import training
 
 PIXELS, UNITS, BATCH = 784, 200, 24
 METHODS = {
@@ -40,7 +41,7 @@ def make_trainer(method, layers, log):
     data = common.Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
     args = SimpleNamespace(seed=0, lr=3e-4, batch_size=BATCH, samples=1)
     model = common.SBN(data.train_mean, UNITS, layers)
-    trainer = common.Trainer(args, data, model, *METHODS[method])
+    trainer = training.Trainer(args, data, model, *METHODS[method])
     if not log:
         trainer.variance = SimpleNamespace(update=lambda gradient: (0.0, 0.0))
     return trainer
