@@ -149,6 +149,12 @@ def oversized(handler, body):
     handler.server.ended.wait(20)
 
 
+def unannounced(handler, body):
+    """A byte too much, of which only the end of the connection tells."""
+    handler.start(None)
+    handler.wfile.write(bytes(LIMIT + 1))
+
+
 def endless(handler, body):
     """Announce nothing and never stop."""
     handler.start(None)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import common
 import mirror
@@ -195,9 +196,11 @@ FINAL = {
     "404": (mirror.missing, "HTTP Error 404: Not Found"),
     "announced too large": (mirror.oversized, "is larger than 100,000 bytes"),
     "endless": (mirror.endless, "is larger than 100,000 bytes"),
+    "a byte too large": (mirror.unannounced, "is larger than 100,000 bytes"),
     "bomb": (BOMB, "unpacks to more than 100,000 bytes"),
     "half a gzip file": (FILES[TRAIN][:500], "cannot be unpacked"),
     "no gzip file": (b"<html>Please log in</html>", "cannot be unpacked"),
+    "noise in a gzip file": (FILES[TRAIN][:10] + b"\xff" * 50, "cannot be unpacked"),
     "bad check sum": (FILES[TRAIN][:-8] + bytes(8), "cannot be unpacked"),
     "another file": (FILES["t10k-images-idx3-ubyte.gz"], mirror.digest(TRAIN, FILES[TRAIN])),
 }  # fmt: skip
@@ -217,7 +220,9 @@ def test_after_a_fault_the_next_address_is_tried(site, fault):
 def test_a_fault_everywhere_is_an_error_that_says_what_to_do(site, fault):
     reply, reason = FAULTS[fault]
     site.reply(TRAIN, reply)
+    start = time.monotonic()
     code, out, err = site.run("mnist")
+    assert time.monotonic() - start < 5
     assert (code, out) == (2, "")
     first, *tried, by_hand, command, hint = err.splitlines()
     assert first == f"{os.path.basename(sys.argv[0])}: error: mnist: no usable {TRAIN}; tried"
@@ -229,6 +234,17 @@ def test_a_fault_everywhere_is_an_error_that_says_what_to_do(site, fault):
     # only what may pass is asked for twice
     assert site.asked(TRAIN) == ["first", "second"] * (2 if fault in TRANSIENT else 1)
     site.check_untouched()
+
+
+def test_a_bomb_costs_no_memory():
+    bomb = gzip.compress(bytes(30_000_000))
+    download = mirror.load()
+    tracemalloc.start()
+    with pytest.raises(download.Fault, match="unpacks to more than 1,000 bytes"):
+        download.unpack(bomb, 1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3_000_000
 
 
 def test_a_second_try_may_succeed(site):

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +18,18 @@ M = proofs.load()
 SMALL = ["--hidden", "6", "--batch-size", "50", "--eval-samples", "5", "--no-plots"]
 
 
-def start(method, *flags, code=None, **options):
+def start(method, *flags, code=None, methods=proofs.METHODS):
     """Start methods/<method>.py, or with `code` a program that may break parts of it first."""
-    path = str(proofs.METHODS / f"{method}.py")
+    path = str(methods / f"{method}.py")
     program = [path] if code is None else ["-c", f"import sys\n{code}", path]
     command = [sys.executable, *program, *map(str, flags)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, **options)
+    return subprocess.Popen(command, **pipes)
 
 
-def run(method, *flags, code=None):
+def run(method, *flags, **options):
     """(exit code, stdout, stderr) of methods/<method>.py run to its end."""
-    process = start(method, *flags, code=code)
+    process = start(method, *flags, **options)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
@@ -265,7 +267,6 @@ def test_divergence_is_not_silent(tmp_path):
 
 BAD = [
     (["--dataset", "cifar"], "--dataset"),
-    (["--dataset", "omniglot"], "python data/download.py omniglot"),
     (["--task", "dream"], "--task"),
     (["--layers", "0"], "argument --layers: '0' has to be a whole number of at least 1"),
     (["--hidden", "-3"], "--hidden"),
@@ -293,13 +294,29 @@ BAD = [
 @pytest.mark.parametrize(("flags", "message"), BAD, ids=lambda value: str(value)[:40])
 def test_bad_input_is_one_line_and_exit_code_2(flags, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if "omniglot" in flags and (proofs.METHODS.parent / "data" / "omniglot.npz").exists():
-        pytest.skip("omniglot has been downloaded here")
     code, out, err = run("reinforce", *flags)
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.strip().splitlines()) == 1, err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "file"),
+    [
+        (["--dataset", "mnist"], "binarized-mnist"),
+        (["--dataset", "mnist-grey"], "mnist"),
+        (["--dataset", "omniglot"], "omniglot"),
+    ],
+)  # fmt: skip
+def test_dataset_that_is_not_there(flags, file, tmp_path):
+    """In a copy of the project without data: the message is the command that gets it."""
+    shutil.copytree(proofs.METHODS, tmp_path / "methods")
+    code, _, err = run("reinforce", *flags, methods=tmp_path / "methods")
+    assert code == 2
+    assert err.strip().endswith(f"get it with 'python data/download.py {file}'")
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -409,3 +426,14 @@ def test_as_released_warns(tmp_path):
     code, _, err = run("rebar", *SMALL, *flags)
     assert code == 0
     assert "biased" in err
+
+
+def test_example_in_the_readme():
+    """It runs as printed, and its mean is within 5 standard errors of the exact gradient."""
+    readme = (proofs.METHODS.parent / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    command = [sys.executable, "-c", example]
+    out = subprocess.run(command, cwd=proofs.METHODS.parent, capture_output=True, text=True)
+    mean, exact = (np.array(x.split(), float) for x in re.findall(r"\[(.*?)\]", out.stdout))
+    np.testing.assert_allclose(exact, M.common.exact_gradient(proofs.quadratic, [0.3, -1.0]), 1e-6)
+    assert np.all(np.abs(mean - exact) < 5 * 0.15 / np.sqrt(100_000))  # sd of one is below .15
