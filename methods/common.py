@@ -159,6 +159,11 @@ def hard_sample(logits, u):
     return (z > 0).astype(z.dtype)
 
 
+def draw_bits(rng, logits, shape):
+    """Bernoulli(sigmoid(logits)) bits of the given shape; not to be differentiated."""
+    return (rng.random(shape, logits.dtype) < sigmoid(logits)).astype(logits.dtype)
+
+
 # ----------------------------------------------------------------------------------------- tracing
 
 
@@ -437,7 +442,7 @@ class SBN:
 
     def reconstruct(self, params, x, rng):
         """Pixel probabilities given a sample of the bits; "predict" keeps the upper half of x."""
-        b, _ = self.infer(params, x, lambda layer, a: hard_sample(a, rng.random(a.shape, a.dtype)))
+        b, _ = self.infer(params, x, lambda layer, a: draw_bits(rng, a, a.shape))
         nets = self._nets(params)
         lower = sigmoid(self._pixels(nets, b[-1] if self.task == "predict" else b[0]))
         return np.concatenate([x[:, : self.context], lower], axis=1)
@@ -447,7 +452,7 @@ class SBN:
         nets = self._nets(params)
         logits = np.tile(nets["prior"][0], (n, 1))
         for layer in range(len(self.units) - 1, -1, -1):
-            b = hard_sample(logits, rng.random(logits.shape, self.dtype))
+            b = draw_bits(rng, logits, logits.shape)
             logits = mlp(nets[f"p{layer}"], signed(b)) if layer else self._pixels(nets, b)
         return sigmoid(logits)
 

@@ -32,7 +32,7 @@ from common import (
     InputError,
     Toy,
     bernoulli_log_prob,
-    hard_sample,
+    draw_bits,
     load_dataset,
     logit,
     quadrature,
@@ -121,11 +121,8 @@ def multi_sample_bound(model, params, images, n_samples, rng):
         x = images[start : start + rows].astype(model.dtype)
         log_weights = []
         for first in range(0, n_samples, 1000):
-            k = min(1000, n_samples - first)
-
-            def sample(layer, a):
-                return hard_sample(a, rng.random((k, *a.shape[-2:]), a.dtype))
-
+            shape = min(1000, n_samples - first), len(x)
+            sample = lambda layer, a: draw_bits(rng, a, (*shape, a.shape[-1]))
             log_weights.append(model.bound(params, x, *model.infer(params, x, sample)))
         log_weights = np.concatenate(log_weights).astype(np.float64)  # (n_samples, rows)
         bounds.append(logsumexp(log_weights, axis=0) - math.log(n_samples))
@@ -186,18 +183,16 @@ class Trainer:
         bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
         logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}
         logged |= self.report(model, self.aux)
-        if not math.isfinite(bound):
+        if not math.isfinite(bound + variance + float(aux_gradient.sum())):
+            self._refuse("the gradient of ", grads + aux_grads)
             raise FloatingPointError("the bound is not finite")
-        self._check_finite("the gradient of ", (gradient, aux_gradient), grads + aux_grads)
         self.ascent.ascend(self.flat_params, gradient)
         self.descent.ascend(self.flat_aux, aux_gradient)
-        self._check_finite("", (self.flat_params, self.flat_aux), self.params + self.aux)
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
         self.step_count += 1
 
-    def _check_finite(self, what, flat_arrays, tensors):
-        if math.isfinite(sum(float(array.sum()) for array in flat_arrays)):
-            return
+    def _refuse(self, what, tensors):
+        """Raise FloatingPointError with the name of the first tensor that is not finite."""
         names = [*self.model.names, *(f"the method's tensor {i}" for i in range(len(self.aux)))]
         for name, tensor in zip(names, tensors):
             if not np.all(np.isfinite(tensor)):
@@ -226,7 +221,11 @@ class Trainer:
                 "variance_m1": self.variance.m1, "variance_m2": self.variance.m2}  # fmt: skip
 
     def save(self, folder):
-        """Write the checkpoint of a run folder; the last one goes only when this one is whole."""
+        """Write the checkpoint of a run folder; the last one goes only when this one is whole.
+
+        Raises FloatingPointError, leaving the last one, if a parameter is not finite.
+        """
+        self._refuse("", self.params + self.aux)
         with atomic_write(folder / "checkpoint.npz", "wb") as file:
             counters = {key: getattr(self, key) for key in self.COUNTERS}
             sums = {"sum_keys": list(self.sums), "sums": list(self.sums.values())}
@@ -303,7 +302,8 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
                 trainer.step()
             bar.update()
     except KeyboardInterrupt:
-        trainer.save(folder)
+        with contextlib.suppress(FloatingPointError):
+            trainer.save(folder)
         stop = 130, f"go on with: python {sys.argv[0]} --resume {folder}"
     except FloatingPointError as error:
         stop = 1, f"{error}; the last good checkpoint is in {folder}; a smaller --lr may help"
