@@ -428,6 +428,26 @@ def test_as_released_warns(tmp_path):
     assert "biased" in err
 
 
+def test_a_large_dataset_brings_the_papers_configuration_and_its_checksums(tmp_path):
+    """On a made-up omniglot.npz whose file had another checksum: config.json says so."""
+    shutil.copytree(proofs.METHODS, tmp_path / "methods")
+    (tmp_path / "data").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (40, 16), dtype=np.uint8)
+    arrays = {"train": images, "valid": images[:5], "test": images[5:9], "verified": False}
+    shape = np.array([4, 4], np.uint8)
+    np.savez(tmp_path / "data" / "omniglot.npz", **arrays, levels=np.uint8(255), shape=shape)
+    flags = ["--dataset", "omniglot", "--steps", 3, "--out", tmp_path / "run"]
+    code, _, err = run("rebar", *flags, "--no-plots", methods=tmp_path / "methods")
+    assert (code, err) == (0, "")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["data_verified"] is False
+    paper = {"hidden": 200, "batch_size": 24, "lr": 3e-4, "eval_epochs": 20, "temperature": 0.5}
+    paper |= {"eval_samples": 100, "samples": 1, "dynamic_binarization": False, "layers": 1}
+    assert {key: config["flags"][key] for key in paper} == paper
+    code, out, _ = run("rebar", "--help")
+    assert "4400 for digits, 2000000 for the" in out
+
+
 def test_example_in_the_readme():
     """It runs as printed, and its mean is within 5 standard errors of the exact gradient."""
     readme = (proofs.METHODS.parent / "README.md").read_text(encoding="utf-8")
