@@ -475,15 +475,17 @@ def plot_curves(path, steps, panels):
 def pictures(trainer):
     """Grids (height, width) of test images, a reconstruction of each, and new images of the model.
 
-    For task "predict" the last is a second reconstruction of each.
+    For task "predict": test images, and two predictions of the lower half of each.
     """
     model, params, shape = trainer.model, trainer.params, trainer.data.shape
     rng, x = stream(trainer.args.seed, PICTURES), trainer.data.test[:36].astype(model.dtype)
-    grids = {"test images": x, "a reconstruction of each": model.reconstruct(params, x, rng)}
-    if model.task == "generate":
-        grids["samples from the model"] = model.generate(params, rng, 36)
+    first = model.reconstruct(params, x, rng)
+    if model.task == "predict":
+        second = model.reconstruct(params, x, rng)
+        grids = {"test images": x, "lower half predicted": first, "predicted again": second}
     else:
-        grids["another reconstruction"] = model.reconstruct(params, x, rng)
+        samples = model.generate(params, rng, 36)
+        grids = {"test images": x, "reconstructed": first, "samples from the model": samples}
     for title, images in grids.items():
         images = np.concatenate([images, np.zeros((36 - len(images), images.shape[1]))])
         tiles = np.pad(images.reshape(6, 6, *shape), [(0, 0), (0, 0), (0, 1), (0, 1)])
@@ -608,6 +610,8 @@ def parse(p, argv=None):
             p.error(f"--resume: {path} is not the config of a run ({error})")
         if method != args.method:
             p.error(f"--resume: {args.resume} is a run of {method}: use methods/{method}.py")
+        if flags.get("toy"):
+            p.error(f"--resume: {args.resume} is a run of the toy, which takes seconds: start anew")
         if args.out:
             p.error("--out: a resumed run stays in its folder; leave --out or --resume away")
         args = p.parse_args(argv, argparse.Namespace(**flags))

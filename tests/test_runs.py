@@ -124,6 +124,10 @@ def test_toy(method, tmp_path):
     )
     assert float(last["REBAR"]["exact_log_variance"]) < float(reinforce["exact_log_variance"]) - 1
     assert "θ" in out
+    code, _, err = run(method, "--resume", tmp_path / "toy")
+    assert code == 2
+    assert "is a run of the toy" in err
+    assert read_log(tmp_path / "toy") == rows
 
 
 def test_seed_decides_everything(tmp_path):

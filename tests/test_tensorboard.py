@@ -49,7 +49,7 @@ def test_event_file_holds_the_log_and_pictures(tmp_path):
     assert ("valid_bound", 26) not in numbers
     assert {"train_bound", "test_bound", "temperature", "eta/q0.W0"} <= {tag for tag, _ in numbers}
     images = {key: value for key, value in events.items() if isinstance(value, tuple)}
-    titles = ("test_images", "a_reconstruction_of_each", "samples_from_the_model")
+    titles = ("test_images", "reconstructed", "samples_from_the_model")
     assert images == {(title, step): (54, 54) for title in titles for step in (52, 60)}
 
 
