@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from common import (
     DATASETS,
@@ -145,6 +146,15 @@ def flatten(arrays, dtype):
     return flat, [flat[e - np.size(a) : e].reshape(np.shape(a)) for a, e in zip(arrays, ends)]
 
 
+class Assign(NamedTuple):
+    """In place of a gradient of aux: the tensor is no learned part but a state, with this new value.
+
+    For moving averages, step counts and numbers to log: they are in the checkpoint like all of aux.
+    """
+
+    value: np.ndarray
+
+
 class Trainer:
     """A run's whole state and its step: Adam(lr) ascends the bound, Adam(10 lr) descends the
     method's own objectives. Every gradient is taken before any update.
@@ -179,6 +189,9 @@ class Trainer:
         x = np.repeat(x, args.samples, axis=0)
         noise = model.draw_noise(rng, len(x))
         bound, grads, aux_grads = self.estimate(model, self.params, self.aux, x, noise)
+        for i, g in enumerate(aux_grads):
+            if isinstance(g, Assign):
+                self.aux[i][...], aux_grads[i] = g.value, np.zeros_like(self.aux[i])
         gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
         bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
         logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+from types import SimpleNamespace
 
 import autograd.core
 import autograd.numpy as anp
@@ -290,6 +291,22 @@ def test_gradient_variance_is_the_debiased_moving_variance(rng):
         assert raw == pytest.approx(np.mean(whole * second - (whole * first) ** 2), rel=1e-9)
     constant = training.GradientVariance(5, dtype=np.float64)
     assert [abs(constant.update(np.ones(5))[0]) < 1e-12 for _ in range(3)] == [True] * 3
+
+
+def test_assigned_state_is_kept_as_it_is():
+    """A tensor of aux that `estimate` assigns takes that value; its neighbour descends."""
+    data = common.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))
+    args = SimpleNamespace(seed=0, lr=0.1, batch_size=1, samples=1)
+
+    def estimate(model, params, aux, x, noise):
+        return np.zeros(1), [np.zeros(1)], [training.Assign(aux[0] + 1), np.ones(2)]
+
+    init_aux = lambda rng, model: [np.zeros(()), np.zeros(2)]
+    trainer = training.Trainer(args, data, common.Toy(proofs.steep, 1), estimate, init_aux)
+    for _ in range(3):
+        trainer.step()
+    assert trainer.aux[0] == 3
+    np.testing.assert_allclose(trainer.aux[1], -3.0, rtol=1e-6)  # Adam: 10 lr = 1 a step
 
 
 # ----------------------------------------------------------------------------------------- float32
