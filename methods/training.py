@@ -147,7 +147,7 @@ def flatten(arrays, dtype):
 
 
 class Assign(NamedTuple):
-    """In place of a gradient of aux: the tensor is no learned part but a state, with this new value.
+    """In place of a gradient of aux: the tensor is not learned but a state, with this new value.
 
     For moving averages, step counts and numbers to log: they are in the checkpoint like all of aux.
     """
