@@ -155,6 +155,16 @@ class Assign(NamedTuple):
     value: np.ndarray
 
 
+def assign_state(aux, aux_grads):
+    """Carry out what is to be assigned to tensors of aux; returns the gradients of the others."""
+    gradients = []
+    for tensor, g in zip(aux, aux_grads):
+        if isinstance(g, Assign):
+            tensor[...] = g.value
+        gradients.append(np.zeros_like(tensor) if isinstance(g, Assign) else g)
+    return gradients
+
+
 class Trainer:
     """A run's whole state and its step: Adam(lr) ascends the bound, Adam(10 lr) descends the
     method's own objectives. Every gradient is taken before any update.
@@ -176,22 +186,24 @@ class Trainer:
         self.sums = {}  # of what is logged, over the steps since the last row of the log
         self.order_epoch = -1
 
-    def step(self):
-        """One update. Raises FloatingPointError if a value is not finite."""
-        args, model = self.args, self.model
+    def draw(self):
+        """Images (batch, pixels) and noise of the present step."""
+        args = self.args
         epoch, position = divmod(self.step_count, self.steps_per_epoch)
         if epoch != self.order_epoch:  # np.resize fills a short last batch with the first rows
             rows = stream(args.seed, ORDER, epoch).permutation(len(self.data.train))
             self.order = np.resize(rows, (self.steps_per_epoch, args.batch_size))
             self.order_epoch = epoch
         rng = stream(args.seed, NOISE, self.step_count)
-        x = self.data.batch(self.order[position], rng, model.dtype)
+        x = self.data.batch(self.order[position], rng, self.model.dtype)
         x = np.repeat(x, args.samples, axis=0)
-        noise = model.draw_noise(rng, len(x))
+        return x, self.model.draw_noise(rng, len(x))
+
+    def step(self):
+        """One update. Raises FloatingPointError if a value is not finite."""
+        model, (x, noise) = self.model, self.draw()
         bound, grads, aux_grads = self.estimate(model, self.params, self.aux, x, noise)
-        for i, g in enumerate(aux_grads):
-            if isinstance(g, Assign):
-                self.aux[i][...], aux_grads[i] = g.value, np.zeros_like(self.aux[i])
+        aux_grads = assign_state(self.aux, aux_grads)
         gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
         bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
         logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}

@@ -1,0 +1,160 @@
+"""MuProp (Gu et al. 2016, arXiv 1511.05176): REINFORCE around the mean-field network.
+
+The mean-field pass replaces the bits of every layer i by their means, μ_i = σ(a_i(μ_{i−1})). Its
+bound f_mf and the total derivatives D_i = df_mf/dμ_i, through all the layers above too, make a
+first-order Taylor expansion of f around μ. It predicts f(b) without knowing b beforehand, and the
+part of its mean that depends on b is known exactly:
+
+    signal_i = f(b) − s0_i f_mf − s1_i ⟨D_i, b_i − μ_i⟩ − C_i(x)
+    ∇ E[f(b)] = E[ Σ_i signal_i ∇log q(b_i | b_{i−1}) + s1_i ⟨D_i, ∇σ(a_i)⟩ + ∇f(b) ]
+
+with a_i the logits given the sampled bits below. Scales s0_i, s1_i in (0, 2) and networks C_i, one
+per layer, minimise the squared signals. SimpleMuProp (--simple; Tucker et al. 2017, arXiv
+1703.07370) keeps f_mf only, with one scale and one C for all layers:
+
+    signal = f(b) − s f_mf − C(x).
+
+Learning the scales is the practice of Tucker et al.'s code; f has to be differentiable for MuProp.
+Cost per step: f and ∇f once at b, f once at μ, and for MuProp its derivative by μ.
+
+    python methods/muprop.py
+"""
+
+from functools import partial
+
+import training
+from common import (  # before numpy: it chooses the number of BLAS threads
+    Toy,
+    bernoulli_log_prob,
+    gradients,
+    hard_sample,
+    init_mlp,
+    mlp,
+    sigmoid,
+    stop_gradient,
+)
+
+import autograd.numpy as np
+
+# --------------------------------------------------------------------------------- the estimator
+
+
+def mean_field(model, params, x):
+    """f_mf (batch,), and per layer μ_i and D_i = df_mf/dμ_i, in total: (batch, units) each."""
+    zeros = [np.zeros((len(x), n), model.dtype) for n in model.units]
+
+    def bound(shifts):  # a shift of μ_i also moves all that the layers above make of it
+        mu, a = model.infer(params, x, lambda layer, a_i: sigmoid(a_i) + shifts[layer])
+        f_mf = model.bound(params, x, mu, a)
+        return [np.sum(f_mf)], [f_mf, *mu]
+
+    (D,), (f_mf, *mu) = gradients(bound, zeros)
+    return f_mf, mu, D
+
+
+def signals(f_b, f_mf, linear, s0, s1, baseline):
+    """signal_i (layers, batch) from `linear`, the terms ⟨D_i, b_i − μ_i⟩ (layers, batch).
+
+    s0, s1 have shape (layers, 1) and `baseline` (layers, batch), or 1 for the same in all layers.
+    """
+    return f_b - s0 * f_mf - s1 * linear - baseline
+
+
+def muprop(model, params, x, noise, s0, s1, baseline, *, simple=False):
+    """f(b) (batch,), f_mf (batch,), the linear terms, and the gradient of mean f(b) (ascent)."""
+    f_mf, mu, D = mean_field(model, params, x)
+    if simple:
+        D = [np.zeros_like(D_i) for D_i in D]
+
+    def surrogate(params):
+        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))
+        f_b = model.bound(params, x, b, stop_gradient(a))
+        linear = np.array([np.sum(D_i * (b_i - m), axis=1) for D_i, b_i, m in zip(D, b, mu)])
+        signal = signals(stop_gradient(f_b), f_mf, linear, s0, s1, baseline)
+        total = f_b
+        for layer, (b_i, a_i) in enumerate(zip(b, a)):
+            total = total + signal[layer] * bernoulli_log_prob(b_i, a_i)
+            if not simple:
+                total = total + s1[layer] * np.sum(D[layer] * sigmoid(a_i), axis=1)
+        return [np.sum(total) / len(x)], [f_b, linear]
+
+    (grads,), (f_b, linear) = gradients(surrogate, params)
+    return f_b, f_mf, linear, grads
+
+
+# ------------------------------------------------------------------------- what it learns itself
+
+
+def init_aux(rng, model, simple=False):
+    """[W1, b1, W2, b2 of every C_i; logits of s0/2 and of s1/2], for one layer if `simple`."""
+    layers = 1 if simple else len(model.units)
+    aux = []
+    for _ in range(layers):
+        aux += init_mlp(rng, [model.n_inputs, 100, 1], model.dtype)
+    return [*aux, np.zeros((layers, 1)), np.zeros((layers, 1))]
+
+
+def learned(aux, inputs):
+    """s0, s1 in (0, 2), and C (layers, batch), from aux."""
+    *tensors, w0, w1 = aux
+    networks = [tensors[k : k + 4] for k in range(0, len(tensors), 4)]
+    baseline = np.array([mlp(network, inputs)[:, 0] for network in networks])
+    return 2 * sigmoid(w0), 2 * sigmoid(w1), baseline
+
+
+def estimate(model, params, aux, x, noise, *, simple=False):
+    """The estimator: bound (batch,) in nats, gradients like params (ascent), gradients like aux.
+
+    The latter are those of the mean over the batch of Σ_i signal_i².
+    """
+    inputs = model.centre(x)
+    f_b, f_mf, linear, grads = muprop(model, params, x, noise, *learned(aux, inputs), simple=simple)
+
+    def squared_signals(aux):
+        signal = signals(f_b, f_mf, linear, *learned(aux, inputs))
+        return [np.sum(signal**2) / len(x)], []
+
+    (aux_grads,), _ = gradients(squared_signals, aux)
+    return f_b, grads, aux_grads
+
+
+# ------------------------------------------------------------------------------------ toy and main
+
+
+def gradient_samples(f, logits, u, v, *, s0=1.0, s1=1.0, baseline=0.0, simple=False):
+    """n independent single-sample estimates of d/dlogits E[f(b)]: (n, D), for f: (n, D) -> (n,).
+
+    `logits` has shape (D,), the uniforms u and v (n, D); v is not used. f has to be differentiable,
+    but for `simple`, which is REINFORCE with the baseline s0 f(σ(logits)) + baseline.
+    """
+    tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
+    model, x = Toy(f, len(logits)), np.zeros((len(u), 0))
+    s0, s1, baseline = (np.full((1, 1), value) for value in (s0, s1, baseline))
+    *_, (grads,) = muprop(model, [tiled], x, [(u, v)], s0, s1, baseline, simple=simple)
+    return len(u) * grads
+
+
+def report(model, aux):
+    """What to log: the scales of every layer."""
+    s0, s1 = (2 * sigmoid(w)[:, 0] for w in aux[-2:])
+    return {f"s{k}/{i}": float(s_i) for k, s in enumerate((s0, s1)) for i, s_i in enumerate(s)}
+
+
+def toy(args, estimate, init_aux):
+    import reinforce  # only to draw it beside this method
+
+    plain = partial(reinforce.estimate, baseline="none"), reinforce.init_aux
+    training.train_toy(args, {"REINFORCE": plain, "MuProp": (estimate, init_aux)})
+
+
+def main(argv=None):
+    p = training.parser("muprop", __doc__)
+    p.flag("--simple", "SimpleMuProp: the mean-field bound only", action="store_true")
+    args = training.parse(p, argv)
+    ours = partial(estimate, simple=args.simple)
+    init = partial(init_aux, simple=args.simple)
+    return toy(args, ours, init) if args.toy else training.train(args, ours, init, report)
+
+
+if __name__ == "__main__":
+    training.run(main)
