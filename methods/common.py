@@ -3,7 +3,8 @@
     numerics        sigmoid, softplus, logit, affine, bernoulli_log_prob: all twice differentiable
     tracing         stop_gradient, gradients
     data            load_dataset
-    models          Toy, SBN; a method sees only init, draw_noise, infer, bound, centre, n_inputs
+    models          Toy, SBN; a method sees only init, draw_noise, infer, bound, bound_terms,
+                    centre, n_inputs, units
     ground truth    exact_gradient, exact_model_gradient, quadrature
 
 Bounds are in nats per datum and are maximised. Training is in float32 on one BLAS thread (at batch
@@ -350,6 +351,9 @@ class Toy:
         h = activations[0]
         return anp.reshape(self.f(_rows(h)), h.shape[:-1])
 
+    def bound_terms(self, params, x, activations, logits):
+        return [self.bound(params, x, activations, logits)]
+
 
 class SBN:
     """Sigmoid belief network: `layers` stochastic layers of `hidden` bits, joined by affine maps
@@ -424,17 +428,25 @@ class SBN:
 
     def bound(self, params, x, activations, logits):
         """log p(x, h) − log q(h|x), or log p(lower half|h) for the task "predict": (..., batch)."""
-        nets, b = self._nets(params), activations
-        if self.task == "predict":
-            return bernoulli_log_prob(x[:, self.context :], self._pixels(nets, b[-1]))
-        bound = bernoulli_log_prob(x, self._pixels(nets, b[0]))
-        for layer in range(1, len(b)):
-            below = mlp(nets[f"p{layer}"], signed(b[layer]))
-            bound = bound + bernoulli_log_prob(b[layer - 1], below)
-        bound = bound + bernoulli_log_prob(b[-1], nets["prior"][0])
-        for b_i, a_i in zip(b, logits):
-            bound = bound - bernoulli_log_prob(b_i, a_i)
-        return bound
+        first, *rest = self.bound_terms(params, x, activations, logits)
+        return sum(rest, first)
+
+    def bound_terms(self, params, x, activations, logits):
+        """A list of terms, one per layer, whose sum is the bound; term i knows no layer above i.
+
+        log p(b_{i−1}|b_i) − log q(b_i|b_{i−1}), b_{−1} being x, and in the last one the prior.
+        """
+        nets, b, terms = self._nets(params), activations, []
+        if self.task == "predict":  # the numbers 0, then the bound
+            log_p = bernoulli_log_prob(x[:, self.context :], self._pixels(nets, b[-1]))
+            return [0.0] * (len(b) - 1) + [log_p]
+        for layer, (b_i, a_i) in enumerate(zip(b, logits)):
+            below = mlp(nets[f"p{layer}"], signed(b_i)) if layer else self._pixels(nets, b_i)
+            term = bernoulli_log_prob(b[layer - 1] if layer else x, below)
+            if layer == len(b) - 1:
+                term = term + bernoulli_log_prob(b_i, nets["prior"][0])
+            terms.append(term - bernoulli_log_prob(b_i, a_i))
+        return terms
 
     def _pixels(self, nets, h):
         *net, bias = nets["p0"]

@@ -285,7 +285,7 @@ class Trainer:
 
 
 def train(args, estimate, init_aux, report=lambda model, aux: {}):
-    """Train an SBN on the dataset of `args` by `estimate`, into a run folder; returns the summary.
+    """Train an SBN on the dataset of `args` by `estimate`; returns the run folder and its log.
 
     `init_aux(rng, model)` makes the method's own parameters; `report(model, aux)` is a dict of what
     to log of them (keys with a "/" are not shown on the screen). Raises InputError for a dataset or
@@ -320,7 +320,8 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
                     if writer:
                         write_tensorboard(writer, trainer, rows[-1])
                 if at_end:
-                    return finish(trainer, rows, folder)
+                    finish(trainer, rows, folder)
+                    return folder, rows
                 if due or time.perf_counter() - saved > 60:  # seconds
                     trainer.save(folder)
                     saved = time.perf_counter()
@@ -366,7 +367,6 @@ def finish(trainer, rows, folder):
         f"test bound          {last['test_bound']:9.3f} nats ({args.eval_samples} samples)\n"
         f"independent pixels  {trivial:9.3f} nats\nrun folder          {folder}"
     )
-    return summary
 
 
 def train_toy(args, methods):
@@ -576,7 +576,8 @@ class Parser(argparse.ArgumentParser):
 
     def flag(self, name, help, default=None, **options):
         """add_argument, with the default (of choices, the first) named in the help."""
-        default = options["choices"][0] if "choices" in options else default
+        if default is None and "choices" in options:
+            default = options["choices"][0]
         if default is not None:
             options["default"], help = default, f"{help}; default: {default}"
         self.add_argument(name, help=help, **options)
@@ -587,8 +588,11 @@ TOY = {"steps": 5000, "lr": 1e-3}
 RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard"}
 
 
-def parser(method, description):
-    """The flags that all methods share; a method adds its own and then calls `parse`."""
+def parser(method, description, steps=None):
+    """The flags that all methods share; a method adds its own and then calls `parse`.
+
+    `steps` is the default number of updates, if it is not to depend on the dataset.
+    """
     layout = argparse.RawDescriptionHelpFormatter
     p = Parser(description=description, formatter_class=layout, allow_abbrev=False)
     p.set_defaults(method=method)
@@ -599,7 +603,8 @@ def parser(method, description):
     p.flag("--layers", "stochastic layers", 1, type=COUNT, metavar="L")
     p.flag("--hidden", "units of every layer", 200, type=COUNT, metavar="N")
     p.flag("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
-    p.flag("--steps", f"updates; {by_dataset('steps')}", type=COUNT, metavar="N")
+    updates = "updates" if steps else f"updates; {by_dataset('steps')}"
+    p.flag("--steps", updates, steps, type=COUNT, metavar="N")
     p.flag("--batch-size", "images per update", 24, type=COUNT, metavar="N")
     p.flag("--lr", f"Adam's step, tenfold for what the method learns; {by_dataset('lr')}",
            type=POSITIVE)  # fmt: skip
