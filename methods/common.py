@@ -4,7 +4,7 @@
     tracing         stop_gradient, gradients
     data            load_dataset
     models          Toy, SBN; a method sees only init, draw_noise, infer, bound, bound_terms,
-                    centre, n_inputs, units
+                    generative_logits, centre, n_inputs, units
     ground truth    exact_gradient, exact_model_gradient, quadrature
 
 Bounds are in nats per datum and are maximised. Training is in float32 on one BLAS thread (at batch
@@ -354,6 +354,9 @@ class Toy:
     def bound_terms(self, params, x, activations, logits):
         return [self.bound(params, x, activations, logits)]
 
+    def generative_logits(self, params, activations):
+        return []
+
 
 class SBN:
     """Sigmoid belief network: `layers` stochastic layers of `hidden` bits, joined by affine maps
@@ -436,17 +439,22 @@ class SBN:
 
         log p(b_{i−1}|b_i) − log q(b_i|b_{i−1}), b_{−1} being x, and in the last one the prior.
         """
-        nets, b, terms = self._nets(params), activations, []
+        nets, b = self._nets(params), activations
         if self.task == "predict":  # the numbers 0, then the bound
             log_p = bernoulli_log_prob(x[:, self.context :], self._pixels(nets, b[-1]))
             return [0.0] * (len(b) - 1) + [log_p]
-        for layer, (b_i, a_i) in enumerate(zip(b, logits)):
-            below = mlp(nets[f"p{layer}"], signed(b_i)) if layer else self._pixels(nets, b_i)
-            term = bernoulli_log_prob(b[layer - 1] if layer else x, below)
-            if layer == len(b) - 1:
-                term = term + bernoulli_log_prob(b_i, nets["prior"][0])
-            terms.append(term - bernoulli_log_prob(b_i, a_i))
-        return terms
+        logits_p = [self._pixels(nets, b[0]), *self.generative_logits(params, b)]
+        *log_p, prior = (bernoulli_log_prob(*pair) for pair in zip([x, *b], logits_p))
+        log_p[-1] = log_p[-1] + prior
+        return [p_i - bernoulli_log_prob(b_i, a_i) for p_i, b_i, a_i in zip(log_p, b, logits)]
+
+    def generative_logits(self, params, activations):
+        """Logits of p(b_i|b_{i+1}) for every layer i, the prior's last; [] for "predict"."""
+        if self.task == "predict":
+            return []
+        nets, above = self._nets(params), activations[1:]
+        between = [mlp(nets[f"p{i}"], signed(b_i)) for i, b_i in enumerate(above, start=1)]
+        return [*between, nets["prior"][0]]
 
     def _pixels(self, nets, h):
         *net, bias = nets["p0"]

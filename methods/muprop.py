@@ -39,8 +39,14 @@ import autograd.numpy as np
 # --------------------------------------------------------------------------------- the estimator
 
 
-def mean_field(model, params, x):
-    """f_mf (batch,), and per layer μ_i and D_i = df_mf/dμ_i, in total: (batch, units) each."""
+def mean_field(model, params, x, simple=False):
+    """f_mf (batch,), and per layer μ_i and D_i = df_mf/dμ_i, in total: (batch, units) each.
+
+    With `simple` every D_i is 0, and f needs no derivative.
+    """
+    if simple:
+        mu, a = model.infer(params, x, lambda layer, a_i: sigmoid(a_i))
+        return model.bound(params, x, mu, a), mu, [np.zeros_like(mu_i) for mu_i in mu]
     zeros = [np.zeros((len(x), n), model.dtype) for n in model.units]
 
     def bound(shifts):  # a shift of μ_i also moves all that the layers above make of it
@@ -62,9 +68,7 @@ def signals(f_b, f_mf, linear, s0, s1, baseline):
 
 def muprop(model, params, x, noise, s0, s1, baseline, *, simple=False):
     """f(b) (batch,), f_mf (batch,), the linear terms, and the gradient of mean f(b) (ascent)."""
-    f_mf, mu, D = mean_field(model, params, x)
-    if simple:
-        D = [np.zeros_like(D_i) for D_i in D]
+    f_mf, mu, D = mean_field(model, params, x, simple)
 
     def surrogate(params):
         b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))

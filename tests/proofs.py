@@ -1,8 +1,8 @@
 """The proofs that an estimator is right, as functions of the modules under test.
 
 Each takes `m`, a namespace with the modules of methods/ by name, and raises AssertionError if the
-estimator is wrong. The tests call them with the real modules, and with
-mutated ones, which they have to reject.
+estimator is wrong. The tests call them with the real modules, and with mutated ones, which they
+have to reject.
 """
 
 import sys
@@ -23,7 +23,8 @@ def load(mutations=()):
     The old text has to occur exactly once, so that a mutation cannot outlive the code it breaks.
     """
     names = ["common", "training"]
-    names += sorted({path.stem for path in METHODS.glob("*.py")} - set(names))
+    names += sorted({path.stem for path in METHODS.glob("*.py")} - {*names, "compare"})
+    names.append("compare")  # it imports the others
     sources = {name: (METHODS / f"{name}.py").read_text(encoding="utf-8") for name in names}
     for name, old, new in mutations:
         assert sources[name].count(old) == 1, f"{name}.py: {sources[name].count(old)} times: {old}"

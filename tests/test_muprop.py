@@ -35,7 +35,7 @@ def is_unbiased(m, rng, simple=False, blocks=100, rows=4000, **model_options):
 def derivative_is_total(m, layers=3):
     """D_i against central differences of f_mf, in which a shift of μ_i moves the layers above."""
     model, params, x = proofs.tiny_sbn(m, layers=layers)
-    _, mu, D = m.muprop.mean_field(model, params, x)
+    _, _, D = m.muprop.mean_field(model, params, x)
 
     def f_mf(layer, unit, step):
         def sample(i, a):

@@ -452,8 +452,7 @@ MUTATIONS = {
     ),
     "prior credited to the lowest layer": (
         local,
-        ("common", "if layer == len(b) - 1:\n                term = term + bernoulli_log_prob(b_i,",
-         "if layer == 0:\n                term = term + bernoulli_log_prob(b[-1],"),
+        ("common", "log_p[-1] = log_p[-1] + prior", "log_p[0] = log_p[0] + prior"),
     ),
     "predicted half credited to the lowest layer": (
         lambda m: is_unbiased(m, np.random.default_rng(0), {"layer_local": True}, task="predict"),
