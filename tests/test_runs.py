@@ -52,7 +52,7 @@ def assert_same_run(folder, other):
 # ------------------------------------------------------------------------------------ what is left
 
 
-@pytest.mark.parametrize("method", ["reinforce", "rebar"])
+@pytest.mark.parametrize("method", ["reinforce", "nvil", "muprop", "rebar"])
 @pytest.mark.parametrize("task", ["generate", "predict"])
 def test_a_run_leaves_what_the_readme_says(method, task, tmp_path):
     flags = ["--steps", 60, "--hidden", 20, "--task", task, "--layers", 2, "--eval-samples", 10]
