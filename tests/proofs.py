@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import autograd.core
 import autograd.numpy as anp
 import numpy as np
+from autograd.tracer import getval
 from scipy import stats
 
 METHODS = Path(__file__).resolve().parents[1] / "methods"
@@ -193,3 +195,39 @@ def variance_gradient_is_exact(m, **options):
                 values.append(mean_square(moved))
             difference = (values[0] - values[1]) / 2e-5
             assert abs(difference - gradient[index]) < 1e-7 * max(1, abs(difference)), (k, index)
+
+
+# ----------------------------------------------------------------------------------------- float32
+
+
+def float32_is_kept(m, monkeypatch, name, task="generate", layers=2, aux_options=(), **options):
+    """In every traced value, every gradient on the way, and every result of methods/<name>.py.
+
+    One float64 would double the cost of all that follows, without a sign of it in the dtype of the
+    gradients.
+    """
+    promoted, init = [], autograd.core.VJPNode.__init__
+
+    def node(self, value, fun, *args):
+        if np.asarray(getval(value)).dtype != np.float32:
+            promoted.append(fun.__name__)
+        init(self, value, fun, *args)
+
+    def add(previous, g):
+        if getattr(getval(g), "dtype", np.float32) != np.float32:  # a sparse one has none
+            promoted.append("a gradient")
+        return autograd.core.add_outgrads(previous, g)
+
+    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
+    monkeypatch.setattr(m.common, "add_outgrads", add)
+    rng, method = np.random.default_rng(0), getattr(m, name)
+    model = m.common.SBN(np.full(8, 0.3), 5, layers, task=task)
+    x = (rng.random((6, 8)) < 0.3).astype(np.float32)
+    _, aux = m.training.flatten(method.init_aux(rng, model, **dict(aux_options)), np.float32)
+    params, noise = model.init(rng), model.draw_noise(rng, len(x))
+    bound, grads, aux_grads = method.estimate(model, params, aux, x, noise, **options)
+    new = [g.value if isinstance(g, m.training.Assign) else g for g in aux_grads]
+    assert promoted == []
+    assert {np.asarray(a).dtype for a in (bound, *grads, *new)} == {np.dtype(np.float32)}
+    assert [g.shape for g in grads] == [p.shape for p in params]
+    assert [np.shape(g) for g in new] == [np.shape(a) for a in aux]

@@ -10,12 +10,10 @@ import itertools
 import json
 import math
 
-import autograd.core
 import numpy as np
 import proofs
 import pytest
 from autograd import elementwise_grad
-from autograd.tracer import getval
 from scipy.stats import logistic
 
 M = proofs.load()
@@ -389,32 +387,7 @@ OPTIONS = [{}, {"objective": "density"}, {"straight_through": True}, {"relaxatio
 @pytest.mark.parametrize("task", ["generate", "predict"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_float32_is_kept_everywhere(monkeypatch, options, task):
-    """In every traced value, every gradient on the way and every result."""
-    promoted, init, add_outgrads = [], autograd.core.VJPNode.__init__, autograd.core.add_outgrads
-
-    def node(self, value, fun, *args):
-        if np.asarray(getval(value)).dtype != np.float32:
-            promoted.append(fun.__name__)
-        init(self, value, fun, *args)
-
-    def add(previous, g):
-        if getattr(getval(g), "dtype", np.float32) != np.float32:
-            promoted.append("a gradient")
-        return add_outgrads(previous, g)
-
-    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
-    monkeypatch.setattr(M.common, "add_outgrads", add)
-    rng = np.random.default_rng(0)
-    model = M.common.SBN(np.full(8, 0.3), 5, 2, task=task)
-    x = (rng.random((6, 8)) < 0.3).astype(np.float32)
-    _, aux = M.training.flatten(M.concrete.init_aux(rng, model), np.float32)
-    params, noise = model.init(rng), model.draw_noise(rng, len(x))
-    bound, grads, new = M.concrete.estimate(model, params, aux, x, noise, **options)
-    assert promoted == []
-    results = [bound, *grads, *(a.value for a in new)]
-    assert {np.asarray(a).dtype for a in results} == {np.dtype(np.float32)}
-    assert [g.shape for g in grads] == [p.shape for p in params]
-    assert [a.value.shape for a in new] == [a.shape for a in aux]
+    proofs.float32_is_kept(M, monkeypatch, "concrete", task, **options)
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])

@@ -1,10 +1,8 @@
 """MuProp and SimpleMuProp: exact on one bit, on every parameter of tiny models, and mutations."""
 
-import autograd.core
 import numpy as np
 import proofs
 import pytest
-from autograd.tracer import getval
 
 M = proofs.load()
 
@@ -156,24 +154,7 @@ def test_simple_is_reinforce_with_the_mean_field_baseline():
 
 @pytest.mark.parametrize("simple", [False, True])
 def test_float32_is_kept(monkeypatch, simple):
-    """In every traced value, and in every result."""
-    promoted, init = [], autograd.core.VJPNode.__init__
-
-    def node(self, value, fun, *args):
-        if np.asarray(getval(value)).dtype != np.float32:
-            promoted.append(fun.__name__)
-        init(self, value, fun, *args)
-
-    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
-    rng = np.random.default_rng(0)
-    model = M.common.SBN(np.full(8, 0.3), 5, 2)
-    x = (rng.random((6, 8)) < 0.3).astype(np.float32)
-    _, aux = M.training.flatten(M.muprop.init_aux(rng, model, simple), np.float32)
-    params, noise = model.init(rng), model.draw_noise(rng, len(x))
-    bound, grads, aux_grads = M.muprop.estimate(model, params, aux, x, noise, simple=simple)
-    assert promoted == []
-    assert {np.asarray(a).dtype for a in (bound, *grads, *aux_grads)} == {np.dtype(np.float32)}
-    assert [g.shape for g in aux_grads] == [a.shape for a in aux]
+    proofs.float32_is_kept(M, monkeypatch, "muprop", aux_options={"simple": simple}, simple=simple)
 
 
 unbiased = lambda m: is_unbiased(m, np.random.default_rng(0))

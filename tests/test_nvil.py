@@ -3,11 +3,9 @@
 import itertools
 import json
 
-import autograd.core
 import numpy as np
 import proofs
 import pytest
-from autograd.tracer import getval
 from test_runs import SMALL, assert_same_run, read_log, run
 
 M = proofs.load()
@@ -293,34 +291,8 @@ def test_best_constant_baseline_of_two_bits():
 @pytest.mark.parametrize("task", ["generate", "predict"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_float32_is_kept(monkeypatch, options, task, layers):
-    """In every traced value, every gradient on the way and every result."""
-    promoted, init = [], autograd.core.VJPNode.__init__
-
-    def node(self, value, fun, *args):
-        if np.asarray(getval(value)).dtype != np.float32:
-            promoted.append(fun.__name__)
-        init(self, value, fun, *args)
-
-    def add(previous, g):
-        if getattr(getval(g), "dtype", np.float32) != np.float32:  # a sparse one has none
-            promoted.append("a gradient")
-        return autograd.core.add_outgrads(previous, g)
-
-    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
-    monkeypatch.setattr(M.common, "add_outgrads", add)
-    rng = np.random.default_rng(0)
-    model = M.common.SBN(np.full(8, 0.3), 5, layers, task=task)
-    x = (rng.random((6, 8)) < 0.3).astype(np.float32)
-    aux = M.nvil.init_aux(rng, model, layer_local="layer_local" in options)
-    assert {a.dtype for a in aux} == {np.dtype(np.float32)}
-    params, noise = model.init(rng), model.draw_noise(rng, len(x))
-    bound, grads, aux_grads = M.nvil.estimate(model, params, aux, x, noise, **options)
-    averages = [g.value for g in aux_grads[-2:]]
-    results = [bound, *grads, *aux_grads[:-2], *averages]
-    assert promoted == []
-    assert {np.asarray(a).dtype for a in results} == {np.dtype(np.float32)}
-    assert [g.shape for g in grads] == [p.shape for p in params]
-    assert [g.shape for g in [*aux_grads[:-2], *averages]] == [a.shape for a in aux]
+    aux_options = {"layer_local": "layer_local" in options}
+    proofs.float32_is_kept(M, monkeypatch, "nvil", task, layers, aux_options, **options)
 
 
 # -------------------------------------------------------------------------------------------- runs
