@@ -148,7 +148,8 @@ def toy(args, estimate, init_aux):
     import reinforce  # only to draw it beside this method
 
     plain = partial(reinforce.estimate, baseline="none"), reinforce.init_aux
-    training.train_toy(args, {"REINFORCE": plain, "MuProp": (estimate, init_aux)})
+    label = "SimpleMuProp" if args.simple else "MuProp"
+    training.train_toy(args, {"REINFORCE": plain, label: (estimate, init_aux)})
 
 
 def main(argv=None):

@@ -3,6 +3,7 @@
 import numpy as np
 import proofs
 import pytest
+from test_runs import read_log, run
 
 M = proofs.load()
 
@@ -155,6 +156,15 @@ def test_simple_is_reinforce_with_the_mean_field_baseline():
 @pytest.mark.parametrize("simple", [False, True])
 def test_float32_is_kept(monkeypatch, simple):
     proofs.float32_is_kept(M, monkeypatch, "muprop", aux_options={"simple": simple}, simple=simple)
+
+
+@pytest.mark.parametrize(("flags", "label"), [([], "MuProp"), (["--simple"], "SimpleMuProp")])
+def test_toy(flags, label, tmp_path):
+    """Beside REINFORCE, and with less variance, exact at the learned scales, after 1,200 steps."""
+    code, _, err = run("muprop", "--toy", *flags, "--steps", 1200, "--out", tmp_path / "toy")
+    assert (code, err) == (0, "")
+    last = {row["method"]: float(row["exact_log_variance"]) for row in read_log(tmp_path / "toy")}
+    assert last[label] < last["REINFORCE"] - 1
 
 
 unbiased = lambda m: is_unbiased(m, np.random.default_rng(0))
