@@ -18,6 +18,7 @@ what to use: n times as many samples would divide the first by n and multiply th
 
 import itertools
 import math
+import sys
 import time
 from functools import partial
 
@@ -231,12 +232,18 @@ def main(argv=None):
     args = training.parse(p, argv)
     if args.toy:
         return compare_toy(args)
-    methods = args.methods.split(",") if args.methods else list(METHODS)
+    methods = list(dict.fromkeys(args.methods.split(",") if args.methods else METHODS))
     for name in methods:
         if name not in METHODS:
             p.error(f"--methods: '{name}' is unknown; choose from {','.join(METHODS)}")
     if args.follow not in methods:
         p.error(f"--follow: {args.follow} has to be among --methods {args.methods}")
+    if BIASED.issuperset(methods):
+        p.error("--methods: bias is measured against the unbiased ones; name one of those too")
+    if "REINFORCE" in methods and args.batch_size * args.samples < 2:
+        p.error("--batch-size: REINFORCE's baseline needs two rows; or leave it out of --methods")
+    if args.as_released and args.layers > 1:
+        print("--as-released: both REBARs are biased, and in the pooled mean", file=sys.stderr)
     rebars = {name: {"as_released": args.as_released} for name in ("REBAR", "DynamicREBAR")}
     ours = partial(estimate, methods=methods, follow=args.follow, options=rebars)
     init, log = (partial(function, methods=methods) for function in (init_aux, report))

@@ -14,7 +14,7 @@ With several layers the control variate is a sum over layers l: the bits below l
 is z or z̃, and the layers above follow relaxed, from the *same* plain noise in both terms. The
 released code conditions their noise too, which biases the upper layers (--as-released).
 
-Cost per step: f and ∇f once at b and 2 L times relaxed; about as much again to adapt.
+Cost per step: f and ∇f once at b and 2 L times relaxed; somewhat more than that again to adapt.
 
     python methods/rebar.py
 """

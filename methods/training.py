@@ -613,7 +613,7 @@ def parser(method, description, steps=None):
     p.flag("--dynamic-binarization", "draw training bits afresh from the grey levels",
            action="store_true")  # fmt: skip
     p.flag("--log-every", "steps per row of the table; default: an epoch", type=COUNT, metavar="N")
-    p.flag("--eval-every", f"steps per evaluation; in epochs {by_dataset('eval_epochs')}",
+    p.flag("--eval-every", f"steps per evaluation; {by_dataset('eval_epochs')}, in epochs",
            type=COUNT, metavar="N")  # fmt: skip
     p.flag("--eval-samples", "samples of the evaluation's bound", 100, type=COUNT, metavar="K")
     p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", metavar="DIR")

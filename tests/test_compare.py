@@ -117,6 +117,8 @@ def test_toy_table(tmp_path):
         (["--methods", "NVIL,VIMCO"], "--methods: 'VIMCO' is unknown; choose from REINFORCE,"),
         (["--follow", "MuProp", "--methods", "NVIL"], "--follow: MuProp has to be among --methods"),
         (["--follow", "VIMCO"], "--follow"),
+        (["--follow", "Concrete", "--methods", "Concrete"], "--methods: bias is measured against"),
+        (["--batch-size", "1"], "--batch-size: REINFORCE's baseline needs two rows"),
     ],
 )
 def test_bad_input(flags, message):

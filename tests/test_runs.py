@@ -203,16 +203,26 @@ def test_kill_in_the_middle_of_a_write_loses_nothing(uninterrupted, tmp_path):
 
 def test_ctrl_c_during_evaluation_and_a_real_signal(tmp_path):
     """SIGINT from outside, while a long evaluation runs, ends at once and leaves a checkpoint."""
+    announce = f"""if True:
+        sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+        import pathlib, runpy, training
+        evaluate = training.Trainer.evaluate
+        def announced(self, split):
+            pathlib.Path({str(tmp_path / "evaluating")!r}).touch()
+            return evaluate(self, split)
+        training.Trainer.evaluate = announced
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
     folder = tmp_path / "run"
-    flags = ["--steps", 200, "--eval-samples", 20000, "--no-plots", "--out", folder]
-    process = start("reinforce", *flags)
+    flags = ["--steps", 200, "--eval-samples", 200_000, "--no-plots", "--out", folder]
+    process = start("reinforce", *flags, code=announce)
     deadline = time.monotonic() + 60
-    while not (folder / "checkpoint.npz").exists():
+    while not (tmp_path / "evaluating").exists():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(1.0)  # 55 steps take a fraction of a second, their evaluation many seconds
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "stopped at step 55" in err
     with np.load(folder / "checkpoint.npz") as file:
