@@ -4,7 +4,7 @@
     tracing         stop_gradient, gradients
     data            load_dataset
     models          Toy, SBN; a method sees only init, draw_noise, infer, bound, bound_terms,
-                    generative_logits, centre, n_inputs, units
+                    generative_logits, centre, n_inputs, units; evaluation, log_weights
     ground truth    exact_gradient, exact_model_gradient, quadrature
 
 Bounds are in nats per datum and are maximised. Training is in float32 on one BLAS thread (at batch
@@ -29,6 +29,7 @@ import numpy as np
 from autograd.core import VJPNode, add_outgrads, vspace
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
+from autograd.scipy.special import logsumexp
 from autograd.tracer import isbox, new_box, toposort, trace_stack
 from scipy.special import ndtri
 
@@ -144,6 +145,11 @@ defvjp(
     lambda ans, x, logits: unbroadcast_f(x, lambda g: g[..., None] * logits),
     lambda ans, x, logits: unbroadcast_f(logits, lambda g: g[..., None] * (x - sigmoid(logits))),
 )
+
+
+def log_mean_exp(x, axis):
+    """log of the mean of exp(x) over an axis: a multi-sample bound of log-weights in nats."""
+    return logsumexp(x, axis) - math.log(x.shape[axis])
 
 
 def mlp(params, h):
@@ -470,6 +476,11 @@ class SBN:
     def _pixels(self, nets, h):
         *net, bias = nets["p0"]
         return mlp([*net, bias + self.offset], signed(h))
+
+    def log_weights(self, params, x, n_samples, rng):
+        """The bound for n_samples draws of the bits for every row of x: (n_samples, batch)."""
+        sample = lambda layer, a: draw_bits(rng, a, (n_samples, len(x), a.shape[-1]))
+        return self.bound(params, x, *self.infer(params, x, sample))
 
     def reconstruct(self, params, x, rng):
         """Pixel probabilities given a sample of the bits; "predict" keeps the upper half of x."""

@@ -2,7 +2,8 @@
 
     Adam, GradientVariance      on flat vectors, in place
     multi_sample_bound          evaluation
-    Trainer, train, train_toy   what `python methods/<method>.py` does
+    Trainer, fit                what `python methods/<method>.py` does, for any model …
+    train, train_toy            … for the sigmoid belief network, and for one bit
     parser, parse, run          its flags, and errors in one line
 
 Nothing here estimates a gradient, and nobody needs this file to check an equation.
@@ -33,7 +34,6 @@ from common import (
     InputError,
     Toy,
     bernoulli_log_prob,
-    draw_bits,
     load_dataset,
     logit,
     quadrature,
@@ -111,22 +111,19 @@ class GradientVariance:
         return [(second / w - first / w**2) / len(gradient) for w in weights]
 
 
-def multi_sample_bound(model, params, images, n_samples, rng):
-    """log mean_k exp(bound_k) over n_samples hard samples: (rows,) nats, for 0/1 rows `images`.
+def multi_sample_bound(model, params, images, n_samples, rng, progress=False):
+    """log mean_k exp(log w_k) over n_samples importance weights: (rows,) nats, for rows of bits.
 
     A lower bound on log p(x), tighter with more samples (Burda et al. 2015, arXiv 1509.00519).
     Memory is bounded: at most 1,000 samples are in it at once.
     """
     rows, bounds = max(1, 1000 // n_samples), []
-    for start in range(0, len(images), rows):
+    hidden = None if progress else True  # None shows it on a terminal only
+    for start in tqdm(range(0, len(images), rows), desc="evaluation", leave=False, disable=hidden):
         x = images[start : start + rows].astype(model.dtype)
-        log_weights = []
-        for first in range(0, n_samples, 1000):
-            shape = min(1000, n_samples - first), len(x)
-            sample = lambda layer, a: draw_bits(rng, a, (*shape, a.shape[-1]))
-            log_weights.append(model.bound(params, x, *model.infer(params, x, sample)))
-        log_weights = np.concatenate(log_weights).astype(np.float64)  # (n_samples, rows)
-        bounds.append(logsumexp(log_weights, axis=0) - math.log(n_samples))
+        counts = [min(1000, n_samples - first) for first in range(0, n_samples, 1000)]
+        log_weights = np.concatenate([model.log_weights(params, x, n, rng) for n in counts])
+        bounds.append(logsumexp(log_weights.astype(np.float64), axis=0) - math.log(n_samples))
     return np.concatenate(bounds)
 
 
@@ -166,23 +163,31 @@ def assign_state(aux, aux_grads):
 
 
 class Trainer:
-    """A run's whole state and its step: Adam(lr) ascends the bound, Adam(10 lr) descends the
+    """A run's whole state and its step: Adam(lr) ascends the bound, Adam(aux_rate lr) descends the
     method's own objectives. Every gradient is taken before any update.
+
+    `report(model, aux)` is a dict of what to log of aux (keys with a "/" are not shown on the
+    screen); `adam` has settings of both Adams; `rate(step)` multiplies lr. With `keep_best` the
+    parameters of the best validation bound are what the run ends with.
     """
 
-    COUNTERS = ("step_count", "last_row", "seconds")
+    COUNTERS = ("step_count", "last_row", "seconds", "best_bound")
+    measures = ("bound",)  # what `evaluate` returns
 
-    def __init__(self, args, data, model, estimate, init_aux, report=lambda model, aux: {}):
+    def __init__(self, args, data, model, estimate, init_aux, report=lambda model, aux: {}, *,
+                 adam=None, aux_rate=10, rate=lambda step: 1.0, keep_best=False):  # fmt: skip
         self.args, self.data, self.model = args, data, model
-        self.estimate, self.report = estimate, report
-        dtype, seed = model.dtype, args.seed
+        self.estimate, self.report, self.rate, self.aux_rate = estimate, report, rate, aux_rate
+        self.copies = args.samples  # of every image in a batch
+        dtype, seed, adam = model.dtype, args.seed, adam or {}
         self.flat_params, self.params = flatten(model.init(stream(seed, INIT)), dtype)
         self.flat_aux, self.aux = flatten(init_aux(stream(seed, INIT, 1), model), dtype)
-        self.ascent = Adam(self.flat_params.size, args.lr, dtype=dtype)
-        self.descent = Adam(self.flat_aux.size, -10 * args.lr, dtype=dtype)
+        self.ascent = Adam(self.flat_params.size, args.lr, dtype=dtype, **adam)
+        self.descent = Adam(self.flat_aux.size, -aux_rate * args.lr, dtype=dtype, **adam)
         self.variance = GradientVariance(self.flat_params.size, dtype=dtype)
         self.steps_per_epoch = math.ceil(len(data.train) / args.batch_size)
-        self.step_count, self.last_row, self.seconds = 0, 0, 0.0
+        self.step_count, self.last_row, self.seconds, self.best_bound = 0, 0, 0.0, -math.inf
+        self.best = [self.flat_params.copy(), self.flat_aux.copy()] if keep_best else []
         self.sums = {}  # of what is logged, over the steps since the last row of the log
         self.order_epoch = -1
 
@@ -196,7 +201,7 @@ class Trainer:
             self.order_epoch = epoch
         rng = stream(args.seed, NOISE, self.step_count)
         x = self.data.batch(self.order[position], rng, self.model.dtype)
-        x = np.repeat(x, args.samples, axis=0)
+        x = np.repeat(x, self.copies, axis=0)
         return x, self.model.draw_noise(rng, len(x))
 
     def step(self):
@@ -211,6 +216,8 @@ class Trainer:
         if not math.isfinite(bound + variance + float(aux_gradient.sum())):
             self._refuse("the gradient of ", grads + aux_grads)
             raise FloatingPointError("the bound is not finite")
+        lr = self.args.lr * self.rate(self.step_count)
+        self.ascent.lr, self.descent.lr = lr, -self.aux_rate * lr
         self.ascent.ascend(self.flat_params, gradient)
         self.descent.ascend(self.flat_aux, aux_gradient)
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
@@ -223,11 +230,36 @@ class Trainer:
             if not np.all(np.isfinite(tensor)):
                 raise FloatingPointError(f"{what}{name} is not finite")
 
-    def evaluate(self, split):
+    def bound(self, split, n_samples, progress=False):
         """Mean multi-sample bound of "valid" or "test" in nats, always with the same noise."""
         rng, images = stream(self.args.seed, EVALUATION), getattr(self.data, split)
-        n_samples = self.args.eval_samples
-        return float(multi_sample_bound(self.model, self.params, images, n_samples, rng).mean())
+        bounds = multi_sample_bound(self.model, self.params, images, n_samples, rng, progress)
+        return float(bounds.mean())
+
+    def evaluate(self, split):
+        """What to log of "valid" or "test", a dict of `measures`; the bound in nats."""
+        return {"bound": self.bound(split, self.args.eval_samples)}
+
+    def remember(self, valid_bound):
+        """With keep_best, copy the parameters if none so far were better on validation."""
+        if self.best and valid_bound != "" and valid_bound > self.best_bound:
+            self.best_bound = valid_bound
+            self.best[0][...], self.best[1][...] = self.flat_params, self.flat_aux
+
+    @contextlib.contextmanager
+    def at_best(self):
+        """With keep_best, have the best parameters in the place of the present ones for a while."""
+
+        def exchange():
+            with uninterrupted():
+                for present, best in zip((self.flat_params, self.flat_aux), self.best):
+                    present[...], best[...] = best.copy(), present.copy()
+
+        try:
+            exchange()
+            yield
+        finally:
+            exchange()
 
     def row(self, bounds=()):
         """What to log, as means over the steps since the last row; and `bounds`, a dict."""
@@ -240,10 +272,12 @@ class Trainer:
         return row | means
 
     def arrays(self):
+        """Everything that a step changes in place, by its name in the checkpoint."""
         return {"params": self.flat_params, "aux": self.flat_aux,
                 "ascent_m": self.ascent.m, "ascent_v": self.ascent.v,
                 "descent_m": self.descent.m, "descent_v": self.descent.v,
-                "variance_m1": self.variance.m1, "variance_m2": self.variance.m2}  # fmt: skip
+                "variance_m1": self.variance.m1, "variance_m2": self.variance.m2,
+                **dict(zip(("best_params", "best_aux"), self.best))}  # fmt: skip
 
     def save(self, folder):
         """Write the checkpoint of a run folder; the last one goes only when this one is whole.
@@ -273,7 +307,7 @@ class Trainer:
             rows = read_rows(folder / "log.csv", counters["last_row"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"--resume: {path} cannot be taken up ({error})") from error
-        if self.args.steps <= counters["last_row"]:
+        if self.args.steps <= counters["last_row"] and (folder / "summary.json").exists():
             raise InputError(
                 f"--resume: {folder} has all its {self.args.steps} steps; raise --steps"
             )
@@ -287,20 +321,29 @@ class Trainer:
 def train(args, estimate, init_aux, report=lambda model, aux: {}):
     """Train an SBN on the dataset of `args` by `estimate`; returns the run folder and its log.
 
-    `init_aux(rng, model)` makes the method's own parameters; `report(model, aux)` is a dict of what
-    to log of them (keys with a "/" are not shown on the screen). Raises InputError for a dataset or
-    run folder that cannot be used. Ends the process with the way to resume, leaving a checkpoint,
-    after Ctrl-C (exit code 130) and on a value that is not finite (exit code 1).
+    `init_aux(rng, model)` makes the method's own parameters; for `report` see Trainer, for what is
+    raised see fit.
     """
     data = load_dataset(args.dataset, args.dynamic_binarization)
     model = SBN(data.train_mean, args.hidden, args.layers, args.nonlinear, args.task)
-    trainer = Trainer(args, data, model, estimate, init_aux, report)
+    return fit(Trainer(args, data, model, estimate, init_aux, report))
+
+
+def fit(trainer):
+    """Train as the flags say, from the start or the checkpoint; returns the run folder and its log.
+
+    Raises InputError for a run folder that cannot be used. Ends the process with the way to
+    resume, leaving a checkpoint, after Ctrl-C (exit code 130) and on a value that is not finite
+    (exit code 1).
+    """
+    args = trainer.args
     rows = trainer.resume(Path(args.resume)) if args.resume else []
     writer_class = tensorboard_class() if args.tensorboard else None
-    folder = open_run(args, data_verified=data.verified)
+    folder = open_run(args, data_verified=trainer.data.verified)
     writer = writer_class(str(folder), purge_step=trainer.last_row + 1) if writer_class else None
     log_every = args.log_every or trainer.steps_per_epoch
     eval_every = args.eval_every or args.eval_epochs * trainer.steps_per_epoch
+    blank = {f"{split}_{name}": "" for split in ("valid", "test") for name in trainer.measures}
     started, saved = time.perf_counter() - trainer.seconds, -math.inf
     bar = tqdm(total=args.steps, initial=trainer.step_count, unit="step", disable=None)
     try:
@@ -310,22 +353,23 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
             evaluate = at_end or step % eval_every == 0
             due = step > trainer.last_row and (evaluate or step % log_every == 0)
             if due:
-                splits = ("valid", "test")
-                bounds = {f"{x}_bound": trainer.evaluate(x) if evaluate else "" for x in splits}
+                values = evaluation(trainer) if evaluate else blank
             with uninterrupted():
                 if due:
-                    rows.append(trainer.row(bounds) | {"seconds": round(trainer.seconds, 3)})
+                    trainer.remember(values["valid_bound"])
+                    rows.append(trainer.row(values) | {"seconds": round(trainer.seconds, 3)})
                     write_rows(folder / "log.csv", rows)
                     print_row(rows[-1], header=len(rows) == 1)
                     if writer:
                         write_tensorboard(writer, trainer, rows[-1])
-                if at_end:
-                    finish(trainer, rows, folder)
-                    return folder, rows
                 if due or time.perf_counter() - saved > 60:  # seconds
                     trainer.save(folder)
                     saved = time.perf_counter()
-                trainer.step()
+                if not at_end:
+                    trainer.step()
+            if at_end:
+                finish(trainer, rows, folder)
+                return folder, rows
             bar.update()
     except KeyboardInterrupt:
         with contextlib.suppress(FloatingPointError):
@@ -340,33 +384,47 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
     end(stop[0], f"stopped at step {trainer.step_count}; {stop[1]}")
 
 
+def evaluation(trainer):
+    """The measures of the present parameters on validation and test images: valid_bound, …"""
+    splits = {split: trainer.evaluate(split) for split in ("valid", "test")}
+    return {f"{split}_{name}": x for split, values in splits.items() for name, x in values.items()}
+
+
 def finish(trainer, rows, folder):
-    """Figures, last checkpoint, summary.json; prints the result beside a trivial model's."""
+    """Figures and summary.json; prints the result beside that of a trivial model."""
     args, model, data, last = trainer.args, trainer.model, trainer.data, rows[-1]
     mean, test = data.train_mean[model.context :], data.test[:, model.context :]
     trivial = bernoulli_log_prob(test.astype(float), logit(np.clip(mean, 0.001, 0.999))).mean()
-    if not args.no_plots:
-        columns = {key: [row[key] for row in rows] for key in last}
-        bounds = {key: columns[f"{key}_bound"] for key in ("train", "valid", "test")}
-        bounds["independent pixels, test"] = [trivial] * len(rows)
-        panels = {"bound, nats per image": bounds,
-                  "log mean gradient variance": {"": columns["log_grad_variance"]}}  # fmt: skip
-        if "temperature" in columns:
-            panels["temperature"] = {"": columns["temperature"]}
-        plot_curves(folder / "curves.png", columns["step"], panels)
-        plot_samples(folder / "samples.png", trainer)
-    trainer.save(folder)
+    with trainer.at_best():
+        if trainer.best:
+            last = last | evaluation(trainer)
+        results = {key: last[key] for key in last if key.endswith(("_bound", *trainer.measures))}
+        if n_samples := getattr(args, "test_samples", None):
+            results["test_log_likelihood"] = trainer.bound("test", n_samples, progress=True)
+            results["test_samples"] = n_samples
+        if not args.no_plots:
+            columns = {key: [row[key] for row in rows] for key in last}
+            bounds = {key: columns[f"{key}_bound"] for key in ("train", "valid", "test")}
+            bounds["independent pixels, test"] = [trivial] * len(rows)
+            panels = {"bound, nats per image": bounds,
+                      "log mean gradient variance": {"": columns["log_grad_variance"]}}  # fmt: skip
+            if "temperature" in columns:
+                panels["temperature"] = {"": columns["temperature"]}
+            plot_curves(folder / "curves.png", columns["step"], panels)
+            plot_samples(folder / "samples.png", trainer)
     summary = {
         "method": args.method, "dataset": args.dataset, "task": args.task, "steps": args.steps,
-        **{key: last[key] for key in ("train_bound", "valid_bound", "test_bound")},
+        **results,
         "independent_pixels_test": float(trivial), "log_grad_variance": last["log_grad_variance"],
         "seconds": trainer.seconds, "steps_per_second": args.steps / trainer.seconds,
     }  # fmt: skip
     write_json(folder / "summary.json", summary)
-    tqdm.write(
-        f"test bound          {last['test_bound']:9.3f} nats ({args.eval_samples} samples)\n"
-        f"independent pixels  {trivial:9.3f} nats\nrun folder          {folder}"
-    )
+    bounds = {"test bound": (results["test_bound"], args.eval_samples)}
+    if n_samples:
+        bounds["test log-likelihood"] = results["test_log_likelihood"], n_samples
+    for name, (value, samples) in bounds.items():
+        tqdm.write(f"{name:20}{value:9.3f} nats ({samples} samples)")
+    tqdm.write(f"{'independent pixels':20}{trivial:9.3f} nats\n{'run folder':20}{folder}")
 
 
 def train_toy(args, methods):
@@ -458,7 +516,7 @@ def read_rows(path, last_step):
 
 def open_run(args, **facts):
     """The folder of this run with its config.json; new unless --resume, else an InputError."""
-    label = f"{args.method}-{'toy' if args.toy else args.dataset}"
+    label = f"{args.method}-{'toy' if getattr(args, 'toy', False) else args.dataset}"
     default = ROOT / "runs" / f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(args.resume or args.out or default)
     try:
@@ -588,40 +646,52 @@ TOY = {"steps": 5000, "lr": 1e-3}
 RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard"}
 
 
-def parser(method, description, steps=None):
+def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=None, steps=None,
+           batch_size=24, samples=1, eval_samples=100):  # fmt: skip
     """The flags that all methods share; a method adds its own and then calls `parse`.
 
-    `steps` is the default number of updates, if it is not to depend on the dataset.
+    `digits` and `full` are what differs from the settings of the datasets, digits and all others;
+    `steps` is the number of updates, if it is not to depend on them. A method with a model of its
+    own leaves out the flags of the SBN and the toy; `dynamic` makes fresh bits the default.
     """
     layout = argparse.RawDescriptionHelpFormatter
     p = Parser(description=description, formatter_class=layout, allow_abbrev=False)
     p.set_defaults(method=method)
-    small, large = (DATASETS[name].config for name in ("digits", "mnist"))
+    changes = {name: digits if name == "digits" else full for name in DATASETS}
+    p.config = {name: DATASETS[name].config | (changes[name] or {}) for name in DATASETS}
+    small, large = p.config["digits"], p.config["mnist"]
     by_dataset = lambda key: f"default: {small[key]} for digits, {large[key]} for the others"
     p.flag("--dataset", "see data/README.md", choices=list(DATASETS))
     p.flag("--task", "model images, or their lower half given the upper", choices=TASKS)
-    p.flag("--layers", "stochastic layers", 1, type=COUNT, metavar="L")
-    p.flag("--hidden", "units of every layer", 200, type=COUNT, metavar="N")
-    p.flag("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
+    if sbn:
+        p.flag("--layers", "stochastic layers", 1, type=COUNT, metavar="L")
+        p.flag("--hidden", "units of every layer", 200, type=COUNT, metavar="N")
+        p.flag("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
     updates = "updates" if steps else f"updates; {by_dataset('steps')}"
     p.flag("--steps", updates, steps, type=COUNT, metavar="N")
-    p.flag("--batch-size", "images per update", 24, type=COUNT, metavar="N")
-    p.flag("--lr", f"Adam's step, tenfold for what the method learns; {by_dataset('lr')}",
-           type=POSITIVE)  # fmt: skip
-    p.flag("--samples", "samples per image in training", 1, type=COUNT, metavar="K")
+    p.flag("--batch-size", "images per update", batch_size, type=COUNT, metavar="N")
+    what = "Adam's step, tenfold for what the method learns" if sbn else "Adam's step"
+    p.flag("--lr", f"{what}; {by_dataset('lr')}", type=POSITIVE)
+    p.flag("--samples", "samples per image in training", samples, type=COUNT, metavar="K")
     p.flag("--seed", "of everything random", 0, type=number(int, 0))
-    p.flag("--dynamic-binarization", "draw training bits afresh from the grey levels",
-           action="store_true")  # fmt: skip
+    if dynamic:
+        p.flag("--static-binarization", "fix the training bits once, not draw them afresh",
+               dest="dynamic_binarization", action="store_false")  # fmt: skip
+    else:
+        p.flag("--dynamic-binarization", "draw training bits afresh from the grey levels",
+               action="store_true")  # fmt: skip
     p.flag("--log-every", "steps per row of the table; default: an epoch", type=COUNT, metavar="N")
     p.flag("--eval-every", f"steps per evaluation; {by_dataset('eval_epochs')}, in epochs",
            type=COUNT, metavar="N")  # fmt: skip
-    p.flag("--eval-samples", "samples of the evaluation's bound", 100, type=COUNT, metavar="K")
+    p.flag("--eval-samples", "samples of the evaluation's bound", eval_samples, type=COUNT,
+           metavar="K")  # fmt: skip
     p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", metavar="DIR")
     p.flag("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
     p.flag("--no-plots", "write no figures", action="store_true")
     p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
-    p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
-    p.flag("--target", "of the toy", 0.45, type=number(float, 0))
+    if sbn:
+        p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
+        p.flag("--target", "of the toy", 0.45, type=number(float, 0))
     return p
 
 
@@ -648,7 +718,8 @@ def parse(p, argv=None):
         for key in flags.keys() - RESUME_MAY_CHANGE:
             if getattr(args, key) != flags[key]:
                 p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
-    for key, value in (DATASETS[args.dataset].config | (TOY if args.toy else {})).items():
+    toy = getattr(args, "target", None) is not None and args.toy
+    for key, value in (p.config[args.dataset] | (TOY if toy else {})).items():
         if getattr(args, key, None) is None:
             setattr(args, key, value)
     return args

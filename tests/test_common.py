@@ -307,6 +307,32 @@ def test_assigned_state_is_kept_as_it_is():
     np.testing.assert_allclose(trainer.aux[1], -3.0, rtol=1e-5)  # Adam: 10 lr = 1 a step, but for ε̂
 
 
+def test_learning_rate_schedule_and_adam_settings():
+    """A constant gradient moves a parameter by lr rate(step), and aux by aux_rate times that."""
+    data = common.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))
+    args = SimpleNamespace(seed=0, lr=0.1, batch_size=1, samples=1)
+    estimate = lambda *_: (np.zeros(1), [np.full(1, 7.0)], [np.full(1, 7.0)])
+    options = {"rate": lambda step: 2.0**-step, "aux_rate": 3, "adam": {"eps": 0, "beta2": 0.9}}
+    model, init_aux = common.Toy(proofs.steep, 1), lambda rng, model: [np.zeros(1)]
+    trainer = training.Trainer(args, data, model, estimate, init_aux, **options)
+    for _ in range(3):
+        trainer.step()
+    assert trainer.params[0] == pytest.approx(0.1 * (1 + 1 / 2 + 1 / 4), rel=1e-12)
+    assert trainer.aux[0] == pytest.approx(-3 * trainer.params[0], rel=1e-12)
+    assert trainer.ascent.beta2 == trainer.descent.beta2 == 0.9
+
+
+def test_log_mean_exp(rng):
+    """Value, first and second derivative; a weight of −inf is a weight of 0; float32 is kept."""
+    x = rng.standard_normal((3, 5))
+    np.testing.assert_allclose(common.log_mean_exp(x, 0), np.log(np.mean(np.exp(x), axis=0)))
+    assert common.log_mean_exp(x + 1e4, 0) == pytest.approx(common.log_mean_exp(x, 0) + 1e4)
+    check_grads(lambda x: common.log_mean_exp(x, 1), modes=["rev"], order=2)(x)
+    x[0] = -np.inf
+    np.testing.assert_allclose(common.log_mean_exp(x, 0), np.log(np.sum(np.exp(x[1:]), axis=0) / 3))
+    assert common.log_mean_exp(x.astype(np.float32), 0).dtype == np.float32
+
+
 # ----------------------------------------------------------------------------------------- float32
 
 

@@ -266,7 +266,62 @@ def test_nan_stops_with_the_step_and_the_tensor_and_keeps_the_last_good_checkpoi
     assert "Traceback" not in err
     with np.load(folder / "checkpoint.npz") as file:
         assert file["step_count"] == 26
-        assert all(np.isfinite(file[key]).all() for key in file.files)
+        assert all(np.isfinite(file[key]).all() for key in {*file.files} - {"best_bound"})
+
+
+class Scripted(M.training.Trainer):
+    """Its parameter is the number of steps done, and its valid bound what BOUNDS says of that."""
+
+    BOUNDS = (None, 1.0, 3.0, 2.0, 2.5)
+    fail_at_the_end = False
+
+    def __init__(self, args):
+        images = np.array([[0, 1, 1], [1, 0, 1]], np.uint8)
+        data = M.common.Dataset("digits", images, images, images, levels=1, shape=(1, 3))
+        model = M.common.Toy(proofs.steep, 1)
+        model.context = 0
+        estimate = lambda *_: (np.zeros(1), [np.ones(1)], [])
+        options = {"keep_best": True, "adam": {"eps": 0}}
+        super().__init__(args, data, model, estimate, lambda rng, model: [], **options)
+
+    def evaluate(self, split):
+        return {"bound": self.BOUNDS[round(float(self.params[0][0]))] - (split == "test")}
+
+    def bound(self, split, n_samples, progress=False):
+        if self.fail_at_the_end:
+            raise KeyboardInterrupt
+        return 10 * float(self.params[0][0])
+
+
+def scripted_args(folder, steps, resume=None):
+    p = M.training.parser("scripted", "", sbn=False)
+    p.flag("--test-samples", "", 7, type=int)
+    where = ["--resume", str(folder)] if resume else ["--out", str(folder)]
+    flags = ["--steps", str(steps), "--eval-every", "1", "--lr", "1", "--batch-size", "2"]
+    return M.training.parse(p, [*flags, *where, "--no-plots"])
+
+
+def test_the_best_parameters_are_kept_through_resume_and_ctrl_c_in_the_last_evaluation(tmp_path):
+    """Bounds 1, 3, 2 | 2.5: step 2 is reported, but training goes on from the last step."""
+    args = scripted_args(tmp_path / "run", 3)
+    trainer = Scripted(args)
+    trainer.fail_at_the_end = True
+    with pytest.raises(SystemExit, match="130"):
+        M.training.fit(trainer)
+    assert not (tmp_path / "run" / "summary.json").exists()
+    for steps in (3, 4):  # what was left of the run, and one more step
+        args = scripted_args(tmp_path / "run", steps, resume=True)
+        M.training.fit(Scripted(args))
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        assert (summary["valid_bound"], summary["test_bound"]) == (3.0, 2.0)
+        assert summary["test_log_likelihood"] == pytest.approx(20)
+        assert summary["test_samples"] == 7
+        with np.load(tmp_path / "run" / "checkpoint.npz") as file:
+            np.testing.assert_allclose([file["params"], file["best_params"]], [[steps], [2]])
+            assert file["best_bound"] == 3
+    assert [float(row["valid_bound"]) for row in read_log(tmp_path / "run")] == [1, 3, 2, 2.5]
+    with pytest.raises(M.common.InputError, match="has all its 4 steps"):
+        M.training.fit(Scripted(scripted_args(tmp_path / "run", 4, resume=True)))
 
 
 def test_divergence_is_not_silent(tmp_path):
