@@ -1,0 +1,173 @@
+"""What the notebooks share: the way to methods/, the look of figures, and checks of properties.
+
+A check knows what is true of every right answer, not the answer: that an estimator is unbiased,
+that its variance is below some other one's, that two computations agree. So its message can say
+what is wrong, and passing it gives no formula away.
+"""
+
+import contextlib
+import csv
+import hashlib
+import importlib
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "methods"))
+
+import common  # before numpy: it chooses the number of BLAS threads
+
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+from scipy import stats
+
+FALSE_ALARM = 1e-6  # of one statistical check of a right answer
+
+# Lines that can be told apart in grey; small pictures, so that a notebook stays small.
+COLORS = ["k", "tab:blue", "tab:orange", "tab:green", "tab:red"]
+STYLES = ["-", "--", "-.", ":", "-"]
+plt.rcParams.update(
+    {
+        "axes.grid": True,
+        "axes.prop_cycle": cycler(
+            color=COLORS, linestyle=STYLES, linewidth=[1.5, 1.5, 1.5, 1.5, 3]
+        ),
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 72,
+        "figure.figsize": (5.6, 3.4),
+        "grid.alpha": 0.3,
+        "legend.frameon": False,
+    }
+)
+
+# --------------------------------------------------------------------------------------- exercises
+
+
+@contextlib.contextmanager
+def exercise(name):
+    """Around the checks of an exercise: says which one passed, failed, or is not written yet."""
+    try:
+        yield
+    except NotImplementedError:
+        missing = "nothing is here yet. Replace `raise NotImplementedError()` by your code."
+        raise AssertionError(f"Exercise {name}: {missing}") from None
+    except AssertionError as error:
+        raise AssertionError(f"Exercise {name}: {error}") from None
+    print(f"Exercise {name}: passed")
+
+
+def numbers(key, name, *ranges):
+    """The numbers of an exercise in the course `key`: uniform in each (low, high), two decimals."""
+    digest = hashlib.sha256(f"{key} {name}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    values = [round(float(rng.uniform(low, high)), 2) for low, high in ranges]
+    return values if len(values) > 1 else values[0]
+
+
+# ------------------------------------------------------------------------------------------ checks
+
+
+def z_scores(samples, exact):
+    """How many standard errors the mean of samples (n, …) is from `exact`, elementwise."""
+    samples = np.asarray(samples, np.float64)
+    difference = samples.mean(axis=0) - exact
+    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    rounding = 1e-12 * (1 + np.abs(exact))  # a constant has no standard error
+    return difference / (error + rounding)
+
+
+def z_limit(count):
+    """What the largest of `count` |z| of an unbiased estimator exceeds with FALSE_ALARM."""
+    return stats.norm.isf(FALSE_ALARM / (2 * count))
+
+
+def assert_unbiased(samples, exact, precision=None):
+    """The mean of the estimates (n, D) is `exact`, as far as n estimates can tell.
+
+    `precision` is the bias that the check has to be able to see; too noisy samples fail it.
+    """
+    samples, exact = np.asarray(samples), np.asarray(exact)
+    assert samples.shape[1:] == exact.shape, (
+        f"your estimates have the shape {samples.shape}; it should be (n, {exact.shape[0]}), "
+        "one gradient a row"
+    )
+    assert np.all(np.isfinite(samples)), "some of your estimates are not finite"
+    z, limit = z_scores(samples, exact), z_limit(exact.size)
+    worst = np.argmax(np.abs(z))
+    assert np.abs(z[worst]) < limit, (
+        f"the estimator is biased. Component {worst} has the mean {samples[:, worst].mean():.4f} "
+        f"over {len(samples):,} estimates; the exact gradient is {exact[worst]:.4f}, "
+        f"{abs(z[worst]):.0f} standard errors away"
+    )
+    if precision is not None:
+        visible = limit * samples.std(axis=0).max() / np.sqrt(len(samples))
+        assert visible < precision, (
+            f"the estimates are so noisy that a bias of {visible:.2g} could hide in them; "
+            f"{len(samples):,} of them should show one of {precision:.2g}"
+        )
+
+
+def assert_biased(samples, exact):
+    """The mean of the estimates (n, D) is *not* `exact`: the claim of a chapter, or a bug found."""
+    z = z_scores(samples, np.asarray(exact))
+    assert np.abs(z).max() > z_limit(z.size), "no bias is to be seen here"
+
+
+def assert_variance_below(samples, limit, of="the limit"):
+    """The variance of the estimates (n, D), summed over D, is below `limit`, beyond doubt.
+
+    `limit` is a number, or other estimates (n, D) of the same gradient.
+    """
+    squares = lambda s: np.sum((s - s.mean(axis=0)) ** 2, axis=1)
+    mine, theirs = squares(np.asarray(samples)), limit
+    doubt = mine.var() / len(mine)
+    if np.ndim(limit):
+        theirs = squares(np.asarray(limit))
+        doubt, theirs = doubt + theirs.var() / len(theirs), theirs.mean()
+    doubt = stats.norm.isf(FALSE_ALARM) * np.sqrt(doubt)
+    assert mine.mean() + doubt < theirs, (
+        f"the variance is {mine.mean():.4g} ± {doubt:.1g}; it should be below {theirs:.4g}, {of}"
+    )
+
+
+def assert_same(yours, expected, what="the two results", rtol=1e-8, atol=1e-10):
+    """Two computations of the same numbers agree."""
+    yours, expected = np.asarray(yours), np.asarray(expected)
+    assert yours.shape == expected.shape, (
+        f"{what}: the shape is {yours.shape}, it should be {expected.shape}"
+    )
+    gap = np.max(np.abs(yours - expected), initial=0)
+    assert np.allclose(yours, expected, rtol=rtol, atol=atol), (
+        f"{what}: they should be equal and differ by up to {gap:.3g}"
+    )
+
+
+# ----------------------------------------------------------------------- exact moments, bands, runs
+
+
+def exact_moments(gradient, logits, n_u=500, n_v=1):
+    """Mean and variance, each (1,), of `gradient(u, v) -> (n, 1)` for one bit, by quadrature."""
+    u, v, weights = common.quadrature(np.asarray(logits, np.float64), n_u, n_v)
+    g = gradient(u, v)
+    mean = weights @ g
+    return mean, weights @ (g - mean) ** 2
+
+
+def running_mean(samples, points=200):
+    """Counts n, means of the first n of samples (N,), and half-widths of 95 % bands around them."""
+    n = np.unique(np.geomspace(10, len(samples), points).astype(int))
+    mean = np.cumsum(samples)[n - 1] / n
+    square = np.cumsum(np.square(samples))[n - 1] / n
+    return n, mean, stats.norm.isf(0.025) * np.sqrt(np.maximum(square - mean**2, 0) / n)
+
+
+def train(method, *flags):
+    """Run methods/<method>.py on digits in a temporary folder; returns its log as columns."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        arguments = ["--no-plots", "--out", f"{folder}/run", *map(str, flags)]
+        importlib.import_module(method).main(arguments)
+        with open(f"{folder}/run/log.csv", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]}
