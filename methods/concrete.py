@@ -16,10 +16,11 @@ is a true bound, of a relaxed model (eq. 20): h has density, not mass. With r = 
 The derivative dh/dy would cancel between p and q, so densities are taken at y, which does not
 round to an end as h does. Task "predict" has no term for h: there both objectives are one, a bound.
 --straight-through: hard bits forward, relaxed backward; for f not quadratic biased even as T → 0.
-Logged: train_bound is the *discrete* bound, of hard bits from the same u; relaxed_objective f(h).
+--samples m: log (1/m) Σ_i exp f(h_i) in place of f(h), a tighter bound where f is one. Logged:
+train_bound is the *discrete* one, of hard bits from the same u; relaxed_objective that of h.
 
-Cost per step: f and ∇f once at h, and f at b, only to report it. Unlike the papers: no n-ary
-units, no weight decay, Adam as for every method here.
+Cost per step: f and ∇f once at h, and f at b, only to report it. Unlike the papers: no weight
+decay, Adam as for every method here. Variables of K classes are in gumbel_softmax.py.
 
     python methods/concrete.py
 """
@@ -34,6 +35,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     bernoulli_log_prob,
     gradients,
     hard_sample,
+    log_mean_exp,
     logit,
     sigmoid,
     softplus,
@@ -78,15 +80,18 @@ def cdf(y, a, temperature):
 
 
 def concrete(model, params, x, noise, temperature, *, objective="log-mass", relaxation="concrete",
-             straight_through=False, prior_temperature=PRIOR_TEMPERATURE):  # fmt: skip
-    """f(b) and f(h), (batch,) each, in nats, and the gradient of mean f(h), like params (ascent).
+             straight_through=False, prior_temperature=PRIOR_TEMPERATURE,
+             samples=1):  # fmt: skip
+    """f(b) and f(h), (images,) each, in nats, and the gradient of mean f(h), like params (ascent).
 
-    `noise` holds a pair (u, v) of uniforms per layer; v is not used. Raises InputError for a
-    density where there is none.
+    Every image is in `samples` consecutive rows of x, and f then the multi-sample one. `noise`
+    holds a pair (u, v) of uniforms per layer; v is not used. Raises InputError for a density where
+    there is none.
     """
     if objective == "density" and (straight_through or relaxation != "concrete"):
         raise InputError(NO_DENSITY)
     u = [u_i for u_i, _ in noise]
+    multi_sample = lambda f: log_mean_exp(np.reshape(f, (-1, samples)), axis=1)
 
     def relaxed(params):
         y = []
@@ -106,11 +111,12 @@ def concrete(model, params, x, noise, temperature, *, objective="log-mass", rela
                 log_q = log_density(y_i, a_i, temperature)
                 mass = bernoulli_log_prob(h_i, p_i) - bernoulli_log_prob(h_i, a_i)
                 f_h = f_h + np.sum(log_p - log_q, axis=-1) - mass
-        return [np.sum(f_h) / len(x)], f_h
+        f_h = multi_sample(f_h)
+        return [np.sum(f_h) / len(f_h)], f_h
 
     (grads,), f_h = gradients(relaxed, params)
     b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, u[layer]))
-    return model.bound(params, x, b, a), f_h, grads
+    return multi_sample(model.bound(params, x, b, a)), f_h, grads
 
 
 # ------------------------------------------------------------------------------------ its own state
@@ -130,7 +136,7 @@ def init_aux(rng, model):
 
 def estimate(model, params, aux, x, noise, *, temperature=None, anneal_rate=None,
              min_temperature=MIN_TEMPERATURE, objective="log-mass", **options):  # fmt: skip
-    """The estimator: the discrete bound (batch,) in nats, gradients like params (ascent), new aux.
+    """The estimator: the discrete bound (images,) in nats, gradients like params (ascent), new aux.
 
     T follows `schedule`; `temperature` None is the objective's own. The other options are those of
     `concrete`.
@@ -138,7 +144,7 @@ def estimate(model, params, aux, x, noise, *, temperature=None, anneal_rate=None
     step = float(aux[0])
     T = schedule(step, temperature or TEMPERATURE[objective], anneal_rate, min_temperature)
     f_b, f_h, grads = concrete(model, params, x, noise, T, objective=objective, **options)
-    state = step + 1, T, np.sum(f_h) / len(x)
+    state = step + 1, T, np.sum(f_h) / len(f_h)
     return f_b, grads, [training.Assign(np.array(value, model.dtype)) for value in state]
 
 
@@ -189,7 +195,9 @@ def main(argv=None):
     names = ("objective", "relaxation", "straight_through", "temperature", "prior_temperature",
              "anneal_rate", "min_temperature")  # fmt: skip
     ours = partial(estimate, **{name: getattr(args, name) for name in names})
-    return toy(args, ours) if args.toy else training.train(args, ours, init_aux, report)
+    if args.toy:
+        return toy(args, ours)
+    return training.train(args, partial(ours, samples=args.samples), init_aux, report)
 
 
 if __name__ == "__main__":

@@ -650,8 +650,9 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
            batch_size=24, samples=1, eval_samples=100):  # fmt: skip
     """The flags that all methods share; a method adds its own and then calls `parse`.
 
-    `digits` and `full` are what differs from the settings of the datasets, digits and all others;
-    `steps` is the number of updates, if it is not to depend on them. A method with a model of its
+    `digits` and `full` are what differs from the settings of the datasets, digits and all others:
+    steps, lr, eval_epochs, log_every, and samples, if that is None. `steps` is the number of
+    updates, if it is not to depend on the dataset. A method with a model of its
     own leaves out the flags of the SBN and the toy; `dynamic` makes fresh bits the default.
     """
     layout = argparse.RawDescriptionHelpFormatter
@@ -672,7 +673,9 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.flag("--batch-size", "images per update", batch_size, type=COUNT, metavar="N")
     what = "Adam's step, tenfold for what the method learns" if sbn else "Adam's step"
     p.flag("--lr", f"{what}; {by_dataset('lr')}", type=POSITIVE)
-    p.flag("--samples", "samples per image in training", samples, type=COUNT, metavar="K")
+    what = "samples per image in training"
+    p.flag("--samples", what if samples else f"{what}; {by_dataset('samples')}", samples,
+           type=COUNT, metavar="K")  # fmt: skip
     p.flag("--seed", "of everything random", 0, type=number(int, 0))
     if dynamic:
         p.flag("--static-binarization", "fix the training bits once, not draw them afresh",
@@ -680,7 +683,8 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     else:
         p.flag("--dynamic-binarization", "draw training bits afresh from the grey levels",
                action="store_true")  # fmt: skip
-    p.flag("--log-every", "steps per row of the table; default: an epoch", type=COUNT, metavar="N")
+    log_every = by_dataset("log_every") if "log_every" in small else "default: an epoch"
+    p.flag("--log-every", f"steps per row of the table; {log_every}", type=COUNT, metavar="N")
     p.flag("--eval-every", f"steps per evaluation; {by_dataset('eval_epochs')}, in epochs",
            type=COUNT, metavar="N")  # fmt: skip
     p.flag("--eval-samples", "samples of the evaluation's bound", eval_samples, type=COUNT,

@@ -1,0 +1,438 @@
+"""Gumbel-Softmax, or Concrete variables of K classes: Jang et al. 2017 (arXiv 1611.01144), Maddison
+et al. 2017 (1611.00712); beside it score functions and REBAR (1703.07370) for the same model.
+
+A variable of K classes is b = one_hot(argmax z), z = log π + G, with π = softmax(a) and Gumbel
+noise G = −log(−log u). Replace b by h = softmax(z / T), and the gradient flows through the sample:
+
+    ∇ E[f(b)]  ≈  E[ ∇ f(softmax((log π + G) / T)) ],     less biased but noisier as T → 0.
+
+f(h) is log p(x|h) and, by --objective: "kl", −KL(q(b|x) || p(b)) of the discrete distributions;
+"log-mass", Σ h (log p − log q); "density", log p(y) − log q(y) with the densities of y = log h, the
+only bound, on a relaxed model. --straight-through: hard forward, relaxed backward. T is fixed,
+annealed or learned, by ascent on f(h), which only "density" does not reward for a T that runs away.
+With --samples m, f is log (1/m) Σ_i exp f(h_i).
+
+--estimator reinforce (with m > 1: VIMCO), nvil and rebar take hard b and are unbiased, NVIL but for
+a scale. REBAR draws z̃ given b: G(v) for the class chosen, log π + G(v) truncated there for the
+others. With the v that makes z̃ = z, f(h) − f(h̃) is zero with a slope: one relaxed pass a layer.
+
+Cost per step: f and ∇f once at h, and f at b to report it. REBAR: at b, once a layer at h, and that
+again to adapt. Unlike the notebook of Jang et al., whose sizes are the defaults: tanh for ReLU,
+bits for grey targets. Their paper has 20 × 10, and anneals.
+
+    python methods/gumbel_softmax.py
+"""
+
+import math
+from functools import partial
+
+import training
+from categorical import (
+    CategoricalNet,
+    CategoricalToy,
+    exact_gradient,
+    gumbel,
+    hard_sample,
+    log_density,
+    log_prob,
+    log_softmax,
+    quadrature,
+    sample,
+)
+from common import (  # before numpy: it chooses the number of BLAS threads
+    InputError,
+    gradients,
+    init_mlp,
+    load_dataset,
+    log_mean_exp,
+    mlp,
+    sigmoid,
+    softplus,
+    stop_gradient,
+)
+
+import autograd.numpy as np
+from matplotlib.figure import Figure
+
+# ------------------------------------------------------------------------- through the relaxation
+
+
+def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_through=False,
+                   prior_temperature=0.4, samples=1):  # fmt: skip
+    """f(b) and f(h), (batch / samples,) in nats, and gradients of mean f(h): like params, of log T.
+
+    Every image is in `samples` consecutive rows of x. `noise` holds a pair (u, v) of uniforms per
+    layer; v is not used. Raises InputError where f is not defined.
+    """
+    check(model.task, objective, straight_through, samples)
+    u = [u_i for u_i, _ in noise]
+    multi_sample = lambda f: log_mean_exp(np.reshape(f, (-1, samples)), axis=1)
+
+    def relaxed(tensors):
+        *params, log_T = tensors
+        T, y = np.exp(log_T), []
+
+        def relax(layer, a):
+            y.append(sample(a, u[layer], T))
+            h = np.exp(y[layer])
+            return hard_sample(a, u[layer]) + (h - stop_gradient(h)) if straight_through else h
+
+        h, logits = model.infer(params, x, relax)
+        if model.task == "predict" or objective == "log-mass":
+            f_h = model.bound(params, x, h, logits)
+        else:
+            (a,), p, f_h = logits, model.prior(params), model.log_likelihood(params, x, h)
+            if objective == "kl":
+                pi = np.exp(log_softmax(a))
+                f_h = f_h + log_prob(pi, p) - log_prob(pi, a)
+            else:
+                T_p = np.array(prior_temperature, model.dtype)
+                log_ratio = log_density(y[0], p, T_p) - log_density(y[0], a, T)
+                f_h = f_h + np.sum(log_ratio, axis=-1)
+        f_h = multi_sample(f_h)
+        return [np.sum(f_h) / len(f_h)], f_h
+
+    (grads,), f_h = gradients(relaxed, [*params, log_T])
+    b, a = model.infer(params, x, lambda layer, a: hard_sample(a, u[layer]))
+    return multi_sample(model.bound(params, x, b, a)), f_h, grads[:-1], grads[-1]
+
+
+def check(task, objective, straight_through, samples):
+    """Raise InputError where f(h) is not defined."""
+    if task == "generate" and objective == "density" and straight_through:
+        raise InputError("--straight-through: hard samples have no density; leave one of them away")
+    if task == "generate" and objective == "kl" and samples > 1:
+        raise InputError("--samples: 'kl' is for one; add --objective log-mass or density")
+
+
+def schedule(step, temperature=0.5, anneal_rate=None, anneal_every=1, min_temperature=0.5):
+    """T: `temperature`, or to anneal max(min_temperature, temperature · exp(−anneal_rate · t)).
+
+    t is the step, or the last multiple of anneal_every before it.
+    """
+    if anneal_rate is None:
+        return temperature
+    t = anneal_every * (step // anneal_every)
+    return max(min_temperature, temperature * math.exp(-anneal_rate * t))
+
+
+def init_aux(rng, model, temperature=0.5):
+    """[steps done; log T, of the last one, or learned; mean f(h) of its batch]."""
+    return [np.zeros(()), np.log(temperature), np.zeros(())]
+
+
+def estimate(model, params, aux, x, noise, *, learn_temperature=False, annealing=None, **options):
+    """The estimator: the discrete bound in nats, gradients like params (ascent), those of aux.
+
+    Unless T is learned it is schedule(step, **annealing). Options are those of gumbel_softmax.
+    """
+    step, log_T, _ = aux
+    if not learn_temperature:
+        log_T = np.array(math.log(schedule(float(step), **annealing or {})), model.dtype)
+    f_b, f_h, grads, slope = gumbel_softmax(model, params, x, noise, log_T, **options)
+    steps, mean, log_T = (
+        training.Assign(np.array(state, model.dtype))
+        for state in (step + 1, np.sum(f_h) / len(f_h), log_T)
+    )
+    return f_b, grads, [steps, -slope if learn_temperature else log_T, mean]
+
+
+# ----------------------------------------------------------------------------- the score function
+
+
+def score_function(model, params, x, noise, baseline, *, scale=1.0, samples=1):
+    """L, the bound of `samples` samples (images,), and the gradient of its mean, like params:
+
+    Σ_i (L − C_i) / s ∇log q(b_i) + ∇L,     C = baseline(f), of f's shape (images, samples).
+    """
+
+    def surrogate(params):
+        b, a = model.infer(params, x, lambda layer, a: hard_sample(a, noise[layer][0]))
+        # the derivative of −log q in f has mean zero, unless other samples weight it
+        f = model.bound(params, x, b, a if samples > 1 else stop_gradient(a))
+        f = np.reshape(f, (-1, samples))
+        log_q = np.reshape(sum(log_prob(b_i, a_i) for b_i, a_i in zip(b, a)), f.shape)
+        L = log_mean_exp(f, axis=1)
+        signal = (stop_gradient(L)[:, None] - baseline(stop_gradient(f))) / scale
+        return [(np.sum(signal * log_q) + np.sum(L)) / len(L)], L
+
+    (grads,), L = gradients(surrogate, params)
+    return L, grads
+
+
+def leave_one_out(f):
+    """C of every sample in f (images, m), not depending on it. m = 1: the mean of other images.
+
+    m > 1: the bound with this f replaced by the mean of the image's others, as in VIMCO (Mnih &
+    Rezende 2016, arXiv 1602.06725). Raises InputError for a single row.
+    """
+    images, m = f.shape
+    if f.size < 2:
+        raise InputError("--batch-size: the leave-one-out baseline needs two rows")
+    if m == 1:
+        return (np.sum(f) - f) / (images - 1)
+    others = (np.sum(f, axis=1, keepdims=True) - f) / (m - 1)
+    return log_mean_exp(np.where(np.eye(m, dtype=bool), others[..., None], f[:, None]), axis=2)
+
+
+def reinforce(model, params, aux, x, noise, *, samples=1):
+    """The score function with that baseline: L, gradients like params (ascent), []."""
+    return *score_function(model, params, x, noise, leave_one_out, samples=samples), []
+
+
+def init_nvil(rng, model):
+    """[W1, b1, W2, b2 of C; v]."""
+    return [*init_mlp(rng, [model.n_inputs, 100, 1], model.dtype), np.zeros(())]
+
+
+def nvil(model, params, aux, x, noise):
+    """The score function with a network C(x) and s = max(1, √v): f(b), gradients, those of aux.
+
+    v is a moving average of the variance of f − C in earlier steps (see methods/nvil.py: s rescales
+    the gradient of q, and of q only). C descends the mean of (f − C)².
+    """
+    *network, v = aux
+    C = lambda network: mlp(network, model.centre(x))  # (batch, 1)
+    scale = np.maximum(1, np.sqrt(v))
+    f, grads = score_function(model, params, x, noise, lambda f: C(network), scale=scale)
+    squared_error = lambda network: ([np.sum((f[:, None] - C(network)) ** 2) / len(x)], [])
+    (network_grads,), _ = gradients(squared_error, network)
+    v = 0.8 * v + 0.2 * np.var(f - C(network)[:, 0])
+    return f, grads, [*network_grads, training.Assign(np.asarray(v, f.dtype))]
+
+
+# ------------------------------------------------------------------------------------------ REBAR
+
+
+def rebar(model, params, x, noise, temperature, eta, baseline, *, conditional="coupled"):
+    """f(b) (batch,) and the gradient of its mean, a list like params (ascent), with h̃ from z̃:
+
+        (f(b) − C − η f(h̃)) ∇log q(b) + ∇f(b) + η ∇(f(h) − f(h̃)).
+
+    The terms with η are summed over the layer that is relaxed; below it are the b, and above it
+    plain relaxed samples, the same for h and h̃. η is one per parameter, C a number or (batch,).
+    """
+    u = [u_i for u_i, _ in noise]
+
+    def surrogates(params):
+        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, u[layer]))
+        f_b = model.bound(params, x, b, stop_gradient(a))
+        log_q = [log_prob(b_i, a_i) for b_i, a_i in zip(b, a)]
+        # f's own derivatives at h and h̃ have the same mean: only those through z and z̃ are kept
+        direct, known = stop_gradient(params), stop_gradient(a)
+
+        def f_at(z, first):
+            """f with b below the layer `first`, and there softmax(z / T)."""
+
+            def relax(layer, a_i):
+                if layer < first:
+                    return b[layer]
+                z_i = z if layer == first else a_i + gumbel(u[layer])
+                return np.exp(log_softmax(z_i / temperature))
+
+            return model.bound(direct, x, *model.infer(direct, x, relax, known[: first + 1]))
+
+        control = 0
+        for layer, (a_i, log_q_i, (u_i, v_i)) in enumerate(zip(a, log_q, noise)):
+            if conditional == "coupled":
+                f_tilde = difference = f_at(coupled_difference(a_i, u_i), layer)
+            else:
+                f, f_tilde = f_at(independent_pair(a_i, u_i, v_i), layer)
+                difference = f - f_tilde
+            control = control + difference - stop_gradient(f_tilde) * log_q_i
+        score = f_b + (stop_gradient(f_b) - baseline) * sum(log_q)
+        return [np.sum(score) / len(x), np.sum(control) / len(x)], f_b
+
+    grads, f_b = gradients(surrogates, params)
+    return f_b, [g + eta_k * h for g, eta_k, h in zip(grads[0], eta, grads[1])]
+
+
+def coupled_difference(a, u):
+    """z, with the derivative of z − z̃ in log π: exp(z − max z), elementwise.
+
+    The top, max z, has a distribution without π, and below it z̃_k has the CDF
+    exp(−π_k (exp(−z̃_k) − exp(−top))). Where that stays as it is, ∂z̃_k/∂log π_k is
+    1 − exp(z̃_k − top).
+    """
+    log_pi = log_softmax(a)
+    fixed = stop_gradient(log_pi)
+    z = fixed + gumbel(u)
+    return z + np.exp(z - np.max(z, axis=-1, keepdims=True)) * (log_pi - fixed)
+
+
+def independent_pair(a, u, v):
+    """z and z̃ (2, batch, N, K), z̃ being a draw given b = one_hot(argmax z) with its own noise v.
+
+    −log(−log v_k / π_k − log v_b), a soft minimum of log π_k + G_k and the top G_b.
+    """
+    log_pi, b, G = log_softmax(a), hard_sample(a, u), gumbel(v)
+    top = np.sum(b * G, axis=-1, keepdims=True)
+    return np.array([log_pi + gumbel(u), top - (1 - b) * softplus(top - log_pi - G)])
+
+
+def init_rebar(rng, model, temperature=0.5):
+    """[W1, b1, W2, b2 of C; logits of η/2, one per tensor of the model; log T]."""
+    return [*init_nvil(rng, model)[:-1], np.zeros(len(model.names)), np.log(temperature)]
+
+
+def adaptive_rebar(model, params, aux, x, noise, **options):
+    """REBAR with learned C(x), η, T: f(b), gradients, and of aux those of the mean square gradient.
+
+    That is the variance and a constant. The options are those of rebar.
+    """
+
+    def second_moment(aux):
+        *network, eta_logits, log_T = aux
+        C, eta = mlp(network, model.centre(x))[:, 0], 2 * sigmoid(eta_logits)
+        f_b, grads = rebar(model, params, x, noise, np.exp(log_T), eta, C, **options)
+        total = sum(np.sum(g * g) for g in grads)
+        return [total / sum(np.size(g) for g in grads)], [f_b, *grads]
+
+    (aux_grads,), (f_b, *grads) = gradients(second_moment, aux)
+    return f_b, grads, aux_grads
+
+
+# ----------------------------------------------------------------------------------------- the toy
+
+
+def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature=0.5, eta=1.0,
+                     baseline=0.0, **options):  # fmt: skip
+    """n independent single-sample estimates of d/dlogits E[f(b)], by that --estimator: (n, D, K).
+
+    f maps one-hots (n, D, K) to (n,). `logits` has shape (D, K), the uniforms u and v (n, D, K); v
+    only matters for conditional "independent". Options are those of gumbel_softmax or of rebar.
+    """
+    tiled, x = [np.tile(logits, (len(u), 1, 1))], np.zeros((len(u), 0))  # a gradient per sample
+    model, noise = CategoricalToy(f), [(u, v)]
+    if estimator == "gumbel-softmax":
+        grads = gumbel_softmax(model, tiled, x, noise, np.log(temperature), **options)[2]
+    elif estimator == "reinforce":
+        _, grads = score_function(model, tiled, x, noise, lambda f: baseline)
+    else:
+        _, grads = rebar(model, tiled, x, noise, temperature, [eta], baseline, **options)
+    return len(u) * grads[0]
+
+
+def toy(args):
+    """Draw the exact bias and variance of the estimators against T, for one variable."""
+    folder, logits = training.open_run(args), np.array([[-0.5, 0.4, 1.0]])
+    f = lambda b: np.exp(b[:, 0] @ np.array([2.0, 0.0, -1.0]))
+    (u, weights), exact = quadrature(logits), exact_gradient(f, logits)
+    mean = lambda g: weights @ g
+    centred = {"baseline": mean(f(hard_sample(logits, u)))}  # C = E[f]
+
+    def samples(T, **options):
+        return gradient_samples(f, logits, u, u, temperature=T, **options)[:, 0]
+
+    def best_rebar(T):
+        g_0, g_1 = (samples(T, estimator="rebar", eta=eta, **centred) for eta in (0.0, 1.0))
+        h = g_1 - g_0  # of mean zero
+        return g_0 - np.sum(mean(g_0 * h)) / np.sum(mean(h * h)) * h
+
+    methods = {
+        "Gumbel-Softmax": samples,
+        "straight-through": partial(samples, straight_through=True),
+        "REINFORCE, C = E[f]": partial(samples, estimator="reinforce", **centred),
+        "REBAR, the same C, best η": best_rebar,
+    }
+    figure, temperatures = Figure(figsize=(9, 3.8), layout="tight"), np.geomspace(0.05, 5, 31)
+    bias_axis, variance_axis = figure.subplots(1, 2)
+    for (label, method), style in zip(methods.items(), ("-", "-.", "--", ":")):
+        g = [method(T) for T in temperatures]
+        bias = [np.linalg.norm(mean(g_T) - exact) / np.linalg.norm(exact) for g_T in g]
+        variance = [np.sum(mean(g_T**2) - mean(g_T) ** 2) for g_T in g]
+        bias_axis.plot(temperatures, bias, style, label=label)
+        variance_axis.plot(temperatures, variance, style)
+    bias_axis.set(xlabel="T", ylabel="|E[g] − exact| / |exact|", xscale="log")
+    variance_axis.set(xlabel="T", ylabel="variance of g", xscale="log", yscale="log")
+    bias_axis.legend(frameon=False)
+    figure.savefig(folder / "toy.png", dpi=110)
+    print(f"run folder {folder}")
+
+
+# ------------------------------------------------------------------------------------------- main
+
+
+def report(model, aux):
+    """What to log: T, and f(h) beside the discrete train_bound."""
+    return {"temperature": math.exp(aux[1]), "relaxed_objective": float(aux[2])}
+
+
+def report_rebar(model, aux):
+    """What to log: T, and η of every tensor."""
+    eta = {f"eta/{name}": float(e) for name, e in zip(model.names, 2 * sigmoid(aux[-2]))}
+    return {"temperature": math.exp(aux[-1])} | eta
+
+
+def main(argv=None):
+    digits = {"steps": 1300, "lr": 1e-3, "eval_epochs": 50, "log_every": 130}
+    full = {"steps": 50_000, "lr": 1e-3, "eval_epochs": 20, "log_every": 500}
+    p = training.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
+                        digits=digits, full=full)  # fmt: skip
+    count, positive = training.COUNT, training.POSITIVE
+    estimators = "gumbel-softmax", "reinforce", "nvil", "rebar"
+    p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
+    p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=count)
+    p.flag("--classes", "K, classes of a variable", 10, type=count)
+    p.flag("--layers", "of variables; default: 1, with --task predict 2", type=count)
+    p.flag("--hidden", "widths of tanh layers; default: 512 256, with --task predict none",
+           type=count, nargs="*", metavar="WIDTH")  # fmt: skip
+    p.flag("--prior", "p(b)", choices=("uniform", "learned"))
+    p.flag("--objective", "f(h), see above", choices=("kl", "log-mass", "density"))
+    p.flag("--straight-through", "hard forward, relaxed backward", action="store_true")
+    p.flag("--temperature", "T, or its first value; default: 0.5, with density 2/3, annealed 1",
+           type=positive)  # fmt: skip
+    p.flag("--prior-temperature", "T of p(y), with density", 0.4, type=positive)
+    p.flag("--anneal-rate", "R: T = max(minimum, T exp(-R step)); Jang et al.: 1e-5 to 1e-4",
+           type=positive)  # fmt: skip
+    p.flag("--anneal-every", "steps between the changes of T", 1000, type=count)
+    p.flag("--min-temperature", "the minimum, with --anneal-rate", 0.5, type=positive)
+    p.flag("--learn-temperature", "by ascent on f(h), which only density bounds: else T runs away",
+           action="store_true")  # fmt: skip
+    p.flag("--noise", "rebar's z̃ from the random numbers of z, or its own", dest="conditional",
+           choices=("coupled", "independent"))  # fmt: skip
+    p.flag("--early-stop", "end with the parameters of the best validation bound",
+           action="store_true")  # fmt: skip
+    p.flag("--toy", "draw exact bias and variance against T instead", action="store_true")
+    args = training.parse(p, argv)
+    if args.toy:
+        return toy(args)
+    generate, relaxed = args.task == "generate", args.estimator == "gumbel-softmax"
+    args.layers = args.layers or (1 if generate else 2)
+    args.hidden = ([512, 256] if generate else []) if args.hidden is None else args.hidden
+    default_T = 2 / 3 if relaxed and args.objective == "density" else 0.5
+    args.temperature = args.temperature or (1.0 if args.anneal_rate else default_T)
+    if generate and args.layers > 1:
+        p.error("--layers: --task generate has one")
+    if args.estimator in ("nvil", "rebar") and args.samples > 1:
+        p.error("--samples: only for --estimator gumbel-softmax and reinforce")
+    if args.learn_temperature and args.anneal_rate:
+        p.error("--learn-temperature: leave it or --anneal-rate away")
+    if relaxed:
+        check(args.task, args.objective, args.straight_through, args.samples)
+    elif args.straight_through or args.learn_temperature or args.anneal_rate:
+        p.error("--straight-through, --learn-temperature, --anneal-rate: for gumbel-softmax only")
+    data = load_dataset(args.dataset, args.dynamic_binarization)
+    model = CategoricalNet(data.train_mean, args.variables, args.classes, args.layers, args.hidden,
+                           args.prior == "learned", args.task)  # fmt: skip
+    take = lambda *names: {name: getattr(args, name) for name in names}
+    annealing = take("temperature", "anneal_rate", "anneal_every", "min_temperature")
+    options = take("objective", "straight_through", "prior_temperature", "samples")
+    options |= {"annealing": annealing} | take("learn_temperature")
+    start = take("temperature")
+    ours = {
+        "gumbel-softmax": (partial(estimate, **options), partial(init_aux, **start), report),
+        "reinforce": (partial(reinforce, **take("samples")), lambda rng, model: []),
+        "nvil": (nvil, init_nvil),
+        "rebar": (partial(adaptive_rebar, **take("conditional")), partial(init_rebar, **start),
+                  report_rebar),
+    }[args.estimator]  # fmt: skip
+    rate = lambda step: 0.9 ** (step // 1000)  # as in the notebook
+    adam = {"beta2": 0.999}
+    return training.fit(
+        training.Trainer(args, data, model, *ours, adam=adam, rate=rate, keep_best=args.early_stop)
+    )
+
+
+if __name__ == "__main__":
+    training.run(main)
