@@ -1,0 +1,686 @@
+"""M2: its bounds by hand, below the exact evidence, and the four gradients of E_{q(y|x)}: exact,
+unbiased, biased, all by enumeration of y and quadrature over the noise; then runs and mutations.
+
+The tiny model has 3 pixels, z of one dimension, K classes. Integrals over a normal variable are
+trapezoidal sums, which converge exponentially.
+"""
+
+import csv
+import itertools
+import json
+import math
+
+import autograd.core
+import numpy as np
+import proofs
+import pytest
+from autograd.tracer import getval
+from scipy.special import log_softmax, logsumexp, softmax
+from scipy.stats import bernoulli, norm, t
+
+M = proofs.load()
+ALL = ("marginal", "gumbel", "straight-through", "reinforce")
+
+
+def tiny(m, classes=3, seed=1, samples=1):
+    """A model in float64, its parameters away from zero, and a batch of images with noise."""
+    rng = np.random.default_rng(seed)
+    model = m.semi_supervised.M2([0.3, 0.5, 0.6], classes, 1, 2, 1, samples, np.float64)
+    params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
+    x_u, x_l = np.array([[1.0, 0, 1], [0, 1, 1]]), np.array([[0.0, 0, 1], [1, 1, 0], [1, 0, 0]])
+    y_l = np.eye(classes)[np.arange(3) % classes]
+    noise = (*model.draw_noise(rng, len(x_u)), rng.standard_normal((3, 1)), 1.0, 1.0)
+    return model, params, (x_u, x_l, y_l), noise
+
+
+def grads_of(m, unlabelled, model, params, x, noise, **options):
+    """The gradient of `objective`, all tensors as one vector; T is 1 unless it is said."""
+    T = options.pop("temperature", 1.0)
+    _, grads, _ = m.semi_supervised.estimate(
+        model, params, m.semi_supervised.init_aux(None, model), x, noise, unlabelled=unlabelled,
+        temperature=T, min_temperature=T, **options,
+    )  # fmt: skip
+    return np.concatenate([g.ravel() for g in grads])
+
+
+# ------------------------------------------------------------------------------ written out by hand
+
+
+def nets_by_hand(model, params):
+    return {name: np.asarray(p) for name, p in zip(model.names, params)}
+
+
+def log_joint(model, params, x, k, z):
+    """log p(x, y = k, z) of one image, for z (n,)."""
+    P = nets_by_hand(model, params)
+    h = np.tanh(z[:, None] * P["p(x|y,z).W0"] + P["p(x|y,z).b0"] + P["p(x|y,z).Y"][k])
+    p = 1 / (1 + np.exp(-(h @ P["p(x|y,z).W1"] + P["p(x|y,z).b1"] + model.offset)))
+    return bernoulli.logpmf(x, p).sum(axis=1) + norm.logpdf(z) - math.log(model.classes)
+
+
+def log_q_by_hand(model, params, x):
+    P = nets_by_hand(model, params)
+    h = np.tanh((x - model.mean) @ P["q(y|x).W0"] + P["q(y|x).b0"])
+    return log_softmax(h @ P["q(y|x).W1"] + P["q(y|x).b1"])
+
+
+def encoder_by_hand(model, params, x, k):
+    P = nets_by_hand(model, params)
+    a = (x - model.mean) @ P["q(z|x,y).W0"] + P["q(z|x,y).b0"] + P["q(z|x,y).Y"][k]
+    mean, log_var = np.tanh(a) @ P["q(z|x,y).W1"] + P["q(z|x,y).b1"]
+    return mean, math.exp(log_var / 2)
+
+
+def minus_L_by_hand(model, params, x, k, eps):
+    """One sample of −L(x, k), but for the KL term, which is in closed form."""
+    mean, sd = encoder_by_hand(model, params, x, k)
+    z = np.array([mean + sd * eps])
+    kl = -math.log(sd) + (sd**2 + mean**2) / 2 - 0.5
+    return (log_joint(model, params, x, k, z) - norm.logpdf(z))[0] - kl
+
+
+def objective_by_hand(model, params, x, noise, alpha):
+    """J with E_{q(y|x)} as a sum over classes, image by image; and −U of each image."""
+    (x_u, x_l, y_l), (_, eps_u, eps_l, *_), minus_U, labelled = x, noise, [], []
+    for image, eps in zip(x_u, eps_u[:, 0]):
+        total, log_q = 0.0, log_q_by_hand(model, params, image)
+        for k in range(model.classes):
+            f = minus_L_by_hand(model, params, image, k, eps)
+            total += math.exp(log_q[k]) * (f - log_q[k])
+        minus_U.append(total)
+    for image, y, eps in zip(x_l, y_l, eps_l[:, 0]):
+        k = int(np.argmax(y))
+        log_q = log_q_by_hand(model, params, image)[k]
+        labelled.append(minus_L_by_hand(model, params, image, k, eps) + alpha * log_q)
+    return np.mean(minus_U) + np.mean(labelled), np.array(minus_U)
+
+
+def marginal_is_the_enumerated_objective(m):
+    """The value, and the gradient of every parameter by central differences: 1e-12 and 1e-8."""
+    for classes in (1, 2, 3):
+        model, params, x, noise = tiny(m, classes)
+        alpha = 0.7
+        J, minus_U = m.semi_supervised.objective(model, params, x, noise, 1.0, alpha=alpha)
+        expected, each = objective_by_hand(model, params, x, noise, alpha)
+        np.testing.assert_allclose(J, expected, rtol=1e-12)
+        np.testing.assert_allclose(minus_U, each, rtol=1e-12)
+        g = iter(grads_of(m, "marginal", model, params, x, noise, alpha=alpha))
+        for tensor in params:
+            for at in np.ndindex(tensor.shape):
+                values, kept = [], tensor[at]
+                for step in (1e-5, -1e-5):
+                    tensor[at] = kept + step
+                    values.append(objective_by_hand(model, params, x, noise, alpha)[0])
+                tensor[at] = kept
+                assert abs((values[0] - values[1]) / 2e-5 - next(g)) < 1e-8
+
+
+# ------------------------------------------------------------------------------- the four gradients
+
+
+def uniforms_for(classes_drawn, K):
+    """u (samples, 1, K) that make the Gumbel-max trick draw these classes."""
+    return np.where(np.eye(K)[list(classes_drawn)] == 1, 1 - 1e-12, 1e-12)[:, None]
+
+
+def reinforce_is_exact(m, samples=2):
+    """The mean over all outcomes of y_1, …, y_S, each with its probability, for every parameter.
+
+    It has to be the gradient of `marginal`, and the value its value: 1e-12.
+    """
+    model, params, (x_u, x_l, y_l), (_, eps_u, *rest) = tiny(m, samples=samples)
+    x, K = (x_u[:1], x_l, y_l), model.classes
+    q = np.exp(log_q_by_hand(model, params, x_u[0]))
+    mean, value = 0.0, 0.0
+    for outcome in itertools.product(range(K), repeat=samples):
+        noise = uniforms_for(outcome, K), eps_u[:1], *rest
+        weight = math.prod(q[k] for k in outcome)
+        mean = mean + weight * grads_of(m, "reinforce", model, params, x, noise)
+        J, _ = m.semi_supervised.objective(model, params, x, noise, 1.0, unlabelled="reinforce")
+        value += weight * J
+    exact = grads_of(m, "marginal", model, params, x, noise)
+    np.testing.assert_allclose(mean, exact, atol=1e-12)
+    J, _ = m.semi_supervised.objective(model, params, x, noise, 1.0)
+    np.testing.assert_allclose(value, J, rtol=1e-12)
+
+
+def relaxed_mean(m, unlabelled, T, n=4001):
+    """E over u of the relaxed gradient for two classes, whose Gumbel noise differs by a logistic s.
+
+    The samples are the n midpoints of its distribution, so that one estimate is the integral.
+    """
+    model, params, (x_u, x_l, y_l), (_, eps_u, *rest) = tiny(m, classes=2)
+    s = M.common.logit((np.arange(n) + 0.5) / n)
+    g = np.stack([s / 2, -s / 2], axis=-1)[:, None]  # (n, 1, 2): Gumbel noise, up to a shift
+    u = np.exp(-np.exp(-g))
+    x, noise = (x_u[:1], x_l, y_l), (u, eps_u[:1], *rest)
+    biased = grads_of(m, unlabelled, model, params, x, noise, temperature=T)
+    return biased, grads_of(m, "marginal", model, params, x, noise)
+
+
+def bias(m, unlabelled, T):
+    """Largest error of the relaxed gradient of any parameter, relative to the largest gradient."""
+    biased, exact = relaxed_mean(m, unlabelled, T)
+    return np.abs(biased - exact).max() / np.abs(exact).max()
+
+
+def gumbel_becomes_exact_as_it_cools(m):
+    biases = [bias(m, "gumbel", T) for T in (1.0, 0.5, 0.25, 0.1, 0.03)]
+    assert biases[0] > 0.02
+    assert all(colder < 0.75 * warmer for warmer, colder in itertools.pairwise(biases)), biases
+    assert biases[-1] < 0.01
+
+
+def straight_through_is_the_chain_rule(m):
+    """f and df/dy at the hard y, dy/dlogits that of the softmax, written out: 1e-12."""
+    rng, K, T = np.random.default_rng(0), 4, 0.6
+    slope, u = rng.standard_normal(K), rng.random((5, 1, K))
+    a = rng.standard_normal((1, K))
+
+    def value(params):
+        f = lambda y: m.common.anp.sum(y * slope, axis=-1) ** 2
+        log_q = m.categorical.log_softmax(params[0])
+        v = m.semi_supervised.straight_through(f, log_q, u, T)
+        return [v[0]], v
+
+    ((g,),), v = m.common.gradients(value, [a])
+    perturbed = log_softmax(a, axis=-1) - np.log(-np.log(u))
+    winner, h = perturbed.argmax(axis=-1)[:, 0], softmax(perturbed / T, axis=-1)[:, 0]
+    np.testing.assert_allclose(v[0], np.mean(slope[winner] ** 2), rtol=1e-12)
+    df = 2 * slope[winner][:, None] * slope  # (samples, K)
+    by_hand = np.mean(h * (df - np.sum(df * h, axis=1, keepdims=True)), axis=0) / T
+    np.testing.assert_allclose(g[0], by_hand, atol=1e-12)
+
+
+def hard_y_has_probabilities_q(m, rng):
+    """Of 800,000 draws: Student t of every frequency; false alarm 1e-6, detects .006."""
+    model, params, (x, *_), _ = tiny(m, samples=2000)
+    blocks = []
+    for _ in range(200):
+        u, _ = model.draw_noise(rng, len(x))
+        blocks.append(m.categorical.hard_sample(model.classify(params, x), u).mean(axis=0))
+    q = np.exp([log_q_by_hand(model, params, image) for image in x])
+    error = np.std(blocks, axis=0, ddof=1) / math.sqrt(len(blocks))
+    threshold = t.isf(1e-6 / (2 * q.size), len(blocks) - 1)
+    assert np.all(np.abs(np.mean(blocks, axis=0) - q) < threshold * error)
+    assert (threshold + norm.isf(0.01)) * error.max() < 0.006
+
+
+# --------------------------------------------------------------------- bounds on the exact evidence
+
+
+def normal_nodes(half=12, step=0.05):
+    """Nodes and weights with weights @ g(nodes) = E[g(ε)], ε normal."""
+    nodes = np.arange(-half, half + step / 2, step)
+    return nodes, step * norm.pdf(nodes)
+
+
+def log_evidence(model, params, x):
+    """log p(x, y) of one image, (K,),; integrals over z are trapezoidal sums."""
+    z, weights = normal_nodes()
+    terms = [log_joint(model, params, x, k, z) - norm.logpdf(z) for k in range(model.classes)]
+    return logsumexp(terms, b=weights, axis=1)
+
+
+def elbos(m, model, params, x):
+    """E[−L(x, y)] of one image, (K,), and E[−U(x)], with the noise ε integrated out."""
+    nodes, weights = normal_nodes()
+    tiled, eps = np.tile(x, (len(nodes), 1)), nodes[:, None]
+    minus_L = model.bound(params, tiled, np.eye(model.classes)[:, None], eps) @ weights
+    labelled = tiled[:1], np.eye(model.classes)[:1], np.zeros((1, 1))
+    u = np.full((1, len(nodes), model.classes), 0.5)
+    x, noise = (tiled, *labelled[:2]), (u, eps, labelled[2], 1.0, 1.0)
+    _, minus_U = m.semi_supervised.objective(model, params, x, noise, 1.0)
+    return minus_L, minus_U @ weights
+
+
+def bounds_are_below_the_evidence(m):
+    """−L ≤ log p(x, y) and −U ≤ log p(x) for ten models and all eight images of three pixels."""
+    for seed in range(10):
+        model, params, _, _ = tiny(m, seed=seed)
+        images = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
+        evidence = np.array([log_evidence(model, params, x) for x in images])  # (8, K)
+        assert abs(logsumexp(evidence)) < 1e-9  # the eight images are all there are
+        for x, log_p in zip(images, evidence):
+            minus_L, minus_U = elbos(m, model, params, x)
+            assert np.all(minus_L < log_p)
+            assert minus_U < logsumexp(log_p)
+
+
+def bounds_are_tight_at_the_posterior(m):
+    """A decoder without z makes q(z|x, y) = p(z) the posterior; q(y|x) is set to its own: 1e-9."""
+    model, params, _, _ = tiny(m)
+    P, x = dict(zip(model.names, params)), np.array([1.0, 0, 1])
+    for name in ("p(x|y,z).W0", "q(z|x,y).W1", "q(z|x,y).b1", "q(y|x).W1"):
+        P[name][...] = 0
+    log_p = log_evidence(model, params, x)
+    P["q(y|x).b1"][...] = log_p
+    minus_L, minus_U = elbos(m, model, params, x)
+    np.testing.assert_allclose(minus_L, log_p, atol=1e-9)
+    np.testing.assert_allclose(minus_U, logsumexp(log_p), atol=1e-9)
+
+
+class Scripted:
+    """In place of a generator: it returns the noise that it was given."""
+
+    def __init__(self, uniforms, normals):
+        self.random = lambda shape, dtype: uniforms.reshape(shape)
+        self.standard_normal = lambda shape, dtype: normals.reshape(shape)
+
+
+def importance_weights_average_to_the_evidence(m):
+    """E[w] = p(x) and E[log w] = −U, by all classes and a trapezoidal sum over ε: 1e-9."""
+    model, params, (x, *_), _ = tiny(m)
+    nodes, _ = normal_nodes(half=40)  # w grows where q is narrower than the prior
+    log_weights = norm.logpdf(nodes) + math.log(0.05)
+    n, K = len(nodes), model.classes
+    rng = Scripted(np.tile(uniforms_for(range(K), K), (n, 1, 1)), np.repeat(nodes, K))
+    for image in x:
+        log_w = model.log_weights(params, image[None], n * K, rng)[:, 0]
+        log_q = (log_weights[:, None] + log_q_by_hand(model, params, image)).ravel()
+        log_p = logsumexp(log_evidence(model, params, image))
+        assert abs(logsumexp(log_q + log_w) - log_p) < 1e-9
+        assert abs(np.exp(log_q) @ log_w - elbos(m, model, params, image)[1]) < 1e-9
+
+
+# -------------------------------------------------------------------------------------------- tests
+
+
+def test_marginal_is_the_enumerated_objective():
+    marginal_is_the_enumerated_objective(M)
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_reinforce_is_exact(samples):
+    reinforce_is_exact(M, samples)
+
+
+def test_gumbel_becomes_exact_as_it_cools():
+    gumbel_becomes_exact_as_it_cools(M)
+
+
+@pytest.mark.parametrize("T", [0.5, 0.1, 0.03])
+def test_straight_through_stays_biased(T):
+    """By more than 4 % of the largest gradient, also where the soft one is all but exact."""
+    assert bias(M, "straight-through", T) > 0.04
+
+
+def test_straight_through_is_the_chain_rule():
+    straight_through_is_the_chain_rule(M)
+
+
+def test_hard_y_has_probabilities_q(rng):
+    hard_y_has_probabilities_q(M, rng)
+
+
+def test_bounds_are_below_the_evidence():
+    bounds_are_below_the_evidence(M)
+
+
+def test_bounds_are_tight_at_the_posterior():
+    bounds_are_tight_at_the_posterior(M)
+
+
+def test_importance_weights_average_to_the_evidence():
+    importance_weights_average_to_the_evidence(M)
+
+
+# -------------------------------------------------------------------------------------- its numbers
+
+
+@pytest.mark.parametrize("unlabelled", ALL)
+def test_one_class_is_an_ordinary_vae(unlabelled):
+    """K = 1: H = 0, log q = 0, and −U = −L(x, 0) for every estimator, and so the gradients."""
+    model, params, x, noise = tiny(M, classes=1, samples=2)
+    _, minus_U = M.semi_supervised.objective(model, params, x, noise, 0.5, unlabelled=unlabelled)
+    expected = model.bound(params, x[0], np.ones((2, 1)), noise[1])
+    np.testing.assert_allclose(minus_U, expected, rtol=1e-12)
+    g = grads_of(M, unlabelled, model, params, x, noise)
+    np.testing.assert_allclose(g, grads_of(M, "marginal", model, params, x, noise), atol=1e-12)
+
+
+def returned_bound_is_discrete(m):
+    """That of hard y from the same u for all but marginal, also when f took a relaxed one."""
+    model, params, x, noise = tiny(m, samples=2)
+    aux, u = m.semi_supervised.init_aux(None, model), noise[0]
+    for unlabelled in ALL[1:]:
+        bound, *_ = m.semi_supervised.estimate(model, params, aux, x, noise, unlabelled=unlabelled)
+        for i, image in enumerate(x[0]):
+            log_q = log_q_by_hand(model, params, image)
+            drawn = np.argmax(log_q - np.log(-np.log(u[:, i])), axis=-1)
+            eps = noise[1][i, 0]
+            f = [minus_L_by_hand(model, params, image, k, eps) for k in drawn]
+            assert abs(bound[i] - np.mean(f) + np.exp(log_q) @ log_q) < 1e-12
+
+
+def temperature_is_annealed(m):
+    """T = max(minimum, first · exp(−R t)), t counted in aux, and it is the T that is used."""
+    model, params, x, noise = tiny(m)
+    aux, seen = m.semi_supervised.init_aux(None, model), []
+    for _ in range(4):
+        options = {"temperature": 2.0, "anneal_rate": 0.4, "min_temperature": 0.7}
+        _, grads, aux = m.semi_supervised.estimate(
+            model, params, aux, x, noise, unlabelled="gumbel", **options
+        )
+        aux = [a.value for a in aux]
+        seen.append(float(aux[1]))
+        flat = np.concatenate([g.ravel() for g in grads])
+        at_T = grads_of(m, "gumbel", model, params, x, noise, temperature=seen[-1])
+        np.testing.assert_array_equal(flat, at_T)
+    np.testing.assert_allclose(seen, [2, 2 * math.exp(-0.4), 2 * math.exp(-0.8), 0.7])
+
+
+def small(m, scale=1.0, samples=2):
+    """A model in float32 whose class logits are spread by `scale`, a batch and noise."""
+    model, rng = (
+        m.semi_supervised.M2(np.full(8, 0.3), 4, 2, 5, samples=samples),
+        np.random.default_rng(0),
+    )
+    params = model.init(rng)
+    params[model.n_classifier - 1][...] = scale * np.array([1, -1, 0.5, -1])
+    x = [(rng.random((n, 8)) < 0.3).astype(np.float32) for n in (6, 4)]
+    noise = *model.draw_noise(rng, 6), rng.standard_normal((4, 2), np.float32)
+    keep = [m.semi_supervised.draw_keep(rng, images, 0.4) for images in x]
+    return model, params, (*x, np.eye(4, dtype=np.float32)), (*noise, *keep)
+
+
+@pytest.mark.parametrize("unlabelled", ALL)
+@pytest.mark.parametrize("scale", [0, 50, 1e4])
+@pytest.mark.parametrize("temperature", [1e-3, 1e3])
+def test_extremes_are_finite(unlabelled, scale, temperature):
+    """Class logits 0 or up to 10,000 apart, the uniforms at their ends, T far out either way."""
+    model, params, x, noise = small(M, scale)
+    noise[0][0, :, ::2], noise[0][0, :, 1::2] = 1e-6, 1 - 1e-6
+    aux = M.semi_supervised.init_aux(None, model)
+    bound, grads, _ = M.semi_supervised.estimate(
+        model, params, aux, x, noise, unlabelled=unlabelled, temperature=temperature,
+        min_temperature=temperature,
+    )  # fmt: skip
+    assert all(np.all(np.isfinite(a)) for a in (bound, *grads))
+
+
+@pytest.mark.parametrize("unlabelled", ALL)
+def test_float32_is_kept_everywhere(monkeypatch, unlabelled):
+    """In every traced value and result: one float64 would double the cost of all that follows."""
+    promoted, init = [], autograd.core.VJPNode.__init__
+
+    def node(self, value, fun, *args):
+        if np.asarray(getval(value)).dtype != np.float32:
+            promoted.append(fun.__name__)
+        init(self, value, fun, *args)
+
+    def add(previous, g):
+        if getattr(getval(g), "dtype", np.float32) != np.float32:  # a sparse one has none
+            promoted.append("a gradient")
+        return autograd.core.add_outgrads(previous, g)
+
+    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
+    monkeypatch.setattr(M.common, "add_outgrads", add)
+    model, params, x, noise = small(M)
+    _, aux = M.training.flatten(M.semi_supervised.init_aux(None, model), np.float32)
+    bound, grads, aux = M.semi_supervised.estimate(
+        model, params, aux, x, noise, unlabelled=unlabelled, alpha=0.3
+    )
+    assert promoted == []
+    results = [bound, *grads, *[a.value for a in aux]]
+    results.append(model.log_weights(params, x[0], 3, np.random.default_rng(0)))
+    assert {np.asarray(a).dtype for a in results} == {np.dtype(np.float32)}
+    assert [g.shape for g in grads] == [p.shape for p in params]
+
+
+def test_returned_bound_is_discrete():
+    returned_bound_is_discrete(M)
+
+
+def test_temperature_is_annealed():
+    temperature_is_annealed(M)
+
+
+# ------------------------------------------------------------------------------ data and whole runs
+
+
+def test_labels_are_stratified_and_removed():
+    """N of every class, by seed, and the unlabelled images are exactly the others, in order."""
+    arrays = M.common.read_images("digits")
+    data, (labelled, classes), judged = M.semi_supervised.load("digits", 7, seed=3)
+    np.testing.assert_array_equal(np.bincount(classes), np.full(10, 7))
+    assert len(data.train) == len(arrays["train"]) - 70
+    everything = np.concatenate([data.train, labelled.train])
+    key = lambda images: np.sort(images.astype(int) @ (np.arange(64) ** 3 + 1))
+    np.testing.assert_array_equal(key(everything), key(arrays["train"]))
+    for image, y in zip(labelled.train, classes):  # each has its own class
+        same = np.all(arrays["train"] == image, axis=1)
+        assert set(arrays["train_labels"][same]) == {y}
+    np.testing.assert_array_equal(judged["test"][1], arrays["test_labels"])
+    np.testing.assert_allclose(judged["test"][0] * 16, arrays["test"])
+    _, (other, _), _ = M.semi_supervised.load("digits", 7, seed=4)
+    assert np.any(labelled.train != other.train)
+
+
+def test_dropout_keeps_the_mean(rng):
+    keep = M.semi_supervised.draw_keep(rng, np.ones((500, 1000), np.float32), 0.3)
+    values, counts = np.unique(keep, return_counts=True)
+    np.testing.assert_allclose(values, [0, 1 / 0.7], rtol=1e-6)
+    assert abs(counts[0] / keep.size - 0.3) < 5 * math.sqrt(0.21 / keep.size)  # 1 in 2 million
+
+
+SMALL = ["--hidden", "12", "--z", "3", "--batch-size", "40", "--eval-samples", "3"]
+
+
+def read_log(folder):
+    with open(folder / "log.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("unlabelled", ALL)
+def test_run(tmp_path, capsys, unlabelled):
+    """What a run leaves and prints; and that its accuracy is that of the classifier's argmax."""
+    flags = ["--unlabelled", unlabelled, "--steps", "40", "--log-every", "20", "--lr", ".01"]
+    flags += ["--labels", "10"]
+    flags += ["--samples", "2"] * (unlabelled == "reinforce")
+    flags += ["--no-plots"] * (unlabelled != "gumbel")
+    M.semi_supervised.main([*SMALL, *flags, "--out", str(tmp_path / "run")])
+    rows = read_log(tmp_path / "run")
+    assert [int(row["step"]) for row in rows] == [20, 40]
+    if unlabelled == "gumbel":
+        figures = {"analogies.png", "confusion.png", "curves.png", "samples.png"}
+        assert figures <= {path.name for path in (tmp_path / "run").iterdir()}
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["labels"] == 100
+    assert summary["test_accuracy"] == float(rows[-1]["test_accuracy"]) > 0.3
+    assert 0.3 < summary["supervised_test_accuracy"] < 1
+    out = capsys.readouterr().out
+    for key in ("test_accuracy", "supervised_test_accuracy"):
+        assert f"{summary[key]:.2%}" in out
+
+
+def test_run_resumes_bit_for_bit(tmp_path):
+    flags = [*SMALL, "--unlabelled", "gumbel", "--log-every", "5", "--no-plots"]
+    M.semi_supervised.main([*flags, "--steps", "10", "--out", str(tmp_path / "whole")])
+    M.semi_supervised.main([*flags, "--steps", "5", "--out", str(tmp_path / "half")])
+    M.semi_supervised.main(["--resume", str(tmp_path / "half"), "--steps", "10"])
+    with (
+        np.load(tmp_path / "whole" / "checkpoint.npz") as whole,
+        np.load(tmp_path / "half" / "checkpoint.npz") as half,
+    ):
+        for key in set(whole.files) - {"seconds"}:
+            np.testing.assert_array_equal(whole[key], half[key], err_msg=key)
+
+
+def test_speed_by_classes(tmp_path, capsys):
+    flags = [*SMALL, "--classes", "12", "--out", str(tmp_path / "run")]
+    M.semi_supervised.main(flags)
+    result = json.loads((tmp_path / "run" / "speed.json").read_text(encoding="utf-8"))
+    assert result["classes"] == [2, 5, 10, 12]
+    np.testing.assert_allclose(result["ratio"], np.divide(result["gumbel"], result["marginal"]))
+    assert (tmp_path / "run" / "speed.png").stat().st_size > 10_000
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--unlabelled", "reinforce"],
+        ["--task", "predict"],
+        ["--labels", "500"],
+        ["--dropout", "1"],
+        ["--classes", "1"],
+        ["--temperature", "0"],
+        ["--min-temperature", "2"],
+        ["--alpha", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_bad_flags(tmp_path, capsys, flags):
+    named = "--samples" if "reinforce" in flags else flags[0]
+    out = ["--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as stop:
+        M.training.run(lambda: M.semi_supervised.main([*flags, *out]))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert named in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_without_labels_are_refused(monkeypatch):
+    arrays = M.common.read_images("digits")
+    bare = {key: x for key, x in arrays.items() if not key.endswith("_labels")}
+    monkeypatch.setattr(M.semi_supervised, "read_images", lambda name: bare)
+    with pytest.raises(M.common.InputError, match="--dataset: omniglot has no labels"):
+        M.semi_supervised.load("omniglot", 10, 0)
+
+
+# ---------------------------------------------------------------------------------------- mutations
+
+
+seed_0 = lambda proof: lambda m: proof(m, np.random.default_rng(0))
+MUTATIONS = {
+    # -- marginal, and what all share
+    "classes not weighted by q": (
+        marginal_is_the_enumerated_objective,
+        ("np.sum(np.exp(log_q).T * f(y), axis=0)", "np.sum(f(y), axis=0) / len(y)"),
+    ),
+    "log q where q is meant": (
+        marginal_is_the_enumerated_objective,
+        ("np.exp(log_q).T * f(y)", "log_q.T * f(y)"),
+    ),
+    "q not differentiated": (
+        marginal_is_the_enumerated_objective,
+        ("np.exp(log_q).T * f(y)", "np.exp(stop_gradient(log_q)).T * f(y)"),
+    ),
+    "sign of H": (
+        marginal_is_the_enumerated_objective,
+        ("entropy = -np.sum(", "entropy = np.sum("),
+    ),
+    "p(y) forgotten": (
+        marginal_is_the_enumerated_objective,
+        ("return log_p - math.log(self.classes) - kl", "return log_p - kl"),
+    ),
+    "KL(z) twice, as released in vae_ssl": (
+        marginal_is_the_enumerated_objective,
+        ("- math.log(self.classes) - kl", "- math.log(self.classes) - 2 * kl"),
+    ),
+    "variance where sd is meant": (
+        bounds_are_below_the_evidence,
+        ("eps\n        kl = ", "eps * np.exp(log_var / 2)\n        kl = "),
+    ),
+    "KL without the variance": (
+        bounds_are_below_the_evidence,
+        ("mean**2 + np.exp(log_var) - 1 - log_var", "mean**2"),
+    ),
+    "labels of the classifier's term ignored": (
+        marginal_is_the_enumerated_objective,
+        ("np.sum(y_l * model.classify(", "np.sum(model.classify("),
+    ),
+    "mean over the unlabelled batch for the labelled sum": (
+        marginal_is_the_enumerated_objective,
+        ("alpha * log_q_l) / len(x_l)", "alpha * log_q_l) / len(x_u)"),
+    ),
+    "importance weights without q(y|x)": (
+        importance_weights_average_to_the_evidence,
+        ("log_ratio - np.sum(y * log_q, axis=-1)", "log_ratio"),
+    ),
+    "importance weights with z for ε": (
+        importance_weights_average_to_the_evidence,
+        ("np.sum(eps**2 + log_var - z**2", "np.sum(log_var"),
+    ),
+    # -- gumbel
+    "T on the noise only": (
+        gumbel_becomes_exact_as_it_cools,
+        (
+            "h = np.exp(sample(log_q, u, temperature))\n    return",
+            "h = np.exp(sample(temperature * log_q, u, temperature))\n    return",
+        ),
+    ),
+    "a probability where a logit is meant": (
+        gumbel_becomes_exact_as_it_cools,
+        (
+            "h = np.exp(sample(log_q, u, temperature))\n    return",
+            "h = np.exp(sample(np.exp(log_q), u, temperature))\n    return",
+        ),
+    ),
+    "h not differentiated": (
+        gumbel_becomes_exact_as_it_cools,
+        ("return np.sum(f(h), axis=0)", "return np.sum(f(stop_gradient(h)), axis=0)"),
+    ),
+    "the relaxed objective reported as the bound": (
+        returned_bound_is_discrete,
+        ('if unlabelled == "gumbel":', "if False:"),
+    ),
+    "annealing that heats": (
+        temperature_is_annealed,
+        ("math.exp(-anneal_rate", "math.exp(anneal_rate"),
+    ),
+    # -- straight-through
+    "derivative through T = 1": (
+        straight_through_is_the_chain_rule,
+        (
+            "h = np.exp(sample(log_q, u, temperature))\n    y = h",
+            "h = np.exp(sample(log_q, u, 1.0))\n    y = h",
+        ),
+    ),
+    "soft forward": (
+        straight_through_is_the_chain_rule,
+        ("y = h + stop_gradient(hard_sample(log_q, u) - h)", "y = h"),
+    ),
+    "no derivative": (
+        straight_through_is_the_chain_rule,
+        ("y = h + stop_gradient(hard_sample(log_q, u) - h)", "y = hard_sample(log_q, u) + 0 * h"),
+    ),
+    # -- reinforce
+    "a baseline that sees its own sample": (
+        reinforce_is_exact,
+        ("axis=0) - stop_gradient(f_y)) / (S - 1)", "axis=0)) / S"),
+    ),
+    "sign of the score": (
+        reinforce_is_exact,
+        ("(stop_gradient(f_y) - others) *", "(others - stop_gradient(f_y)) *"),
+    ),
+    "direct derivative of f left out": (
+        reinforce_is_exact,
+        ("np.sum(f_y + score, axis=0)", "np.sum(stop_gradient(f_y) + score, axis=0)"),
+    ),
+    "score of q, not of log q": (
+        reinforce_is_exact,
+        (
+            "np.sum(y * log_q, axis=-1)\n    others",
+            "np.sum(y * np.exp(log_q), axis=-1)\n    others",
+        ),
+    ),
+    "one uniform shared by the classes": (
+        seed_0(hard_y_has_probabilities_q),
+        (
+            "rng.random((self.samples, batch, self.classes), self.dtype)",
+            "rng.random((self.samples, batch, 1), self.dtype) + np.zeros(self.classes)",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_mutation_is_rejected(name):
+    proof, (old, new) = MUTATIONS[name]
+    mutated = proofs.load([("semi_supervised", old, new)])
+    with pytest.raises(AssertionError):
+        proof(mutated)
