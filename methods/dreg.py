@@ -617,8 +617,8 @@ def toy(args):
     if not args.no_plots:
         figure = Figure(figsize=(9, 3.6), layout="tight")
         left, right = figure.subplots(1, 2)
-        for name in names:
-            left.loglog(counts, [row[name] for row in rows], "o-", label=name)
+        for name, style in zip(names, ("o-", "s--", "^-.", "v:", "d-")):
+            left.loglog(counts, [row[name] for row in rows], style, markersize=4, label=name)
         right.loglog(counts, [row["gap"] for row in rows], "o-")
         left.set(xlabel="K", ylabel="signal-to-noise ratio of the gradient for μ")
         right.set(xlabel="K", ylabel="log p(x) − E[L], nats")
