@@ -43,6 +43,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     sigmoid,
     softplus,
     stop_gradient,
+    tanh,
     times,
 )
 
@@ -378,8 +379,8 @@ class GaussianVAE:
             upper = (x - self.mean)[:, : self.context]
             upper = np.broadcast_to(upper, (*z.shape[:-1], self.context))
             z = np.concatenate([z, upper], axis=-1)
-        h = np.tanh(weighted_affine(z, W1, b1, c))
-        h = np.tanh(weighted_affine(h, W2, b2, c))
+        h = tanh(weighted_affine(z, W1, b1, c))
+        h = tanh(weighted_affine(h, W2, b2, c))
         return weighted_affine(h, W3, b3 + self.offset, c)
 
     def weighted_samples(self, params, x, n_samples, rng):

@@ -45,6 +45,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     sigmoid,
     softplus,
     stop_gradient,
+    tanh,
     times,
 )
 
@@ -563,7 +564,7 @@ class DVAE:
         h = sum(rest, first)
         for j in range(n_hidden):
             h = normalize(self.layers.index(f"{net}.{j}"), h)
-            h = np.tanh(h * p[f"{net}.gamma{j}"] + p[f"{net}.shift{j}"])
+            h = tanh(h * p[f"{net}.gamma{j}"] + p[f"{net}.shift{j}"])
             h = times(h, p[f"{net}.W{j + 1}"])
         return h + p[f"{net}.b"]
 

@@ -42,6 +42,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     read_images,
     sigmoid,
     stop_gradient,
+    tanh,
     times,
 )
 
@@ -215,7 +216,7 @@ class M2:
 def joint_mlp(params, h, y):
     """The net of (h, y): y (..., batch, K) adds Y to the first layer, whose h part is done once."""
     Y, W, b, *rest = params
-    return mlp(rest, np.tanh(affine(h, W, b) + times(y, Y)))
+    return mlp(rest, tanh(affine(h, W, b) + times(y, Y)))
 
 
 # ------------------------------------------------------------------------------ data and training

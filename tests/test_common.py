@@ -20,7 +20,7 @@ common, training = M.common, M.training
 # ---------------------------------------------------------------------------------------- numerics
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "softplus", "signed"])
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "tanh", "signed"])
 def test_elementwise_primitives_are_twice_differentiable(name, rng):
     check_grads(getattr(common, name), modes=["rev"], order=2)(3 * rng.standard_normal((2, 3)))
 
