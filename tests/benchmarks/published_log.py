@@ -12,14 +12,11 @@ are in the folder --runs already are not repeated, and those that were stopped g
 
 import argparse
 import csv
-import json
 import math
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from runs import ROOT, facts, train_all, write
+
 SEEDS = (0, 1, 2)
 FORMS = {"as released": " --as-released", "unbiased": ""}
 TRACKED = "NVIL,SimpleMuProp,MuProp,REBAR,DynamicREBAR"
@@ -28,7 +25,7 @@ COMMANDS = {
     "variances": "methods/compare.py --dataset omniglot --layers 2 --steps 1918 --no-plots"
     f" --methods {TRACKED}",
 }
-RESULTS = {"rebar": "rebar_published_log.json", "variances": "compare_published_variances.json"}
+RESULTS = {"rebar": "rebar_published_log", "variances": "compare_published_variances"}
 # github.com/tensorflow/models, research/rebar, README: means over the steps of each epoch, or (for
 # the keys with "log") the logarithm of that mean
 PUBLISHED = {
@@ -48,17 +45,6 @@ PUBLISHED = {
 }
 
 
-def train(command, folder):
-    """Run one training to its end, unless its folder has a summary; returns the folder."""
-    if not (folder / "summary.json").exists():
-        arguments = [*command.split(), "--out", str(folder)]
-        if (folder / "checkpoint.npz").exists():
-            arguments = [command.split()[0], "--resume", str(folder)]
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
-        print(f"{folder.name}: done", flush=True)
-    return folder
-
-
 def read(row, key):
     value = math.log(float(row[key[4:]])) if key.startswith("log ") else float(row[key])
     return round(value, 4)
@@ -70,28 +56,23 @@ def main():
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "published")
     args = parser.parse_args()
     published, result = PUBLISHED[args.experiment], []
-    jobs = [(form, seed) for seed in SEEDS for form in FORMS]
-    commands = [f"{COMMANDS[args.experiment]}{FORMS[form]} --seed {seed}" for form, seed in jobs]
-    names = [f"{args.experiment}-{form.replace(' ', '-')}-{seed}" for form, seed in jobs]
-    with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(train, commands, [args.runs.resolve() / name for name in names]))
-    for (form, seed), command, folder in zip(jobs, commands, folders):
+    jobs = {f"{args.experiment}-{form.replace(' ', '-')}-{seed}": (form, seed)
+            for seed in SEEDS for form in FORMS}  # fmt: skip
+    commands = {name: f"{COMMANDS[args.experiment]}{FORMS[form]} --seed {seed}"
+                for name, (form, seed) in jobs.items()}  # fmt: skip
+    for name, folder in train_all(commands, args.runs).items():
         with open(folder / "log.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        known = facts(commands[name], folder)
+        keys = ("command", "versions", "data_verified")
         result.append({
-            "form": form, "seed": seed, "command": f"python {command}",
-            "versions": config["versions"], "data_verified": config["data_verified"],
+            **dict(zip(("form", "seed"), jobs[name])), **{key: known[key] for key in keys},
             "steps": [int(row["step"]) for row in rows],
             **{key: [read(row, key) for row in rows] for key in published},
-            "valid_bound": summary["valid_bound"], "test_bound": summary["test_bound"],
-            "seconds": round(summary["seconds"]),
+            "valid_bound": known["valid_bound"], "test_bound": known["test_bound"],
+            "seconds": known["seconds"],
         })  # fmt: skip
-    path = ROOT / "data" / "results" / RESULTS[args.experiment]
-    path.parent.mkdir(exist_ok=True)
-    content = {"published": published, "runs": result}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS[args.experiment], {"published": published, "runs": result})
     for form in FORMS:
         print(f"\n{form}: mean of {len(SEEDS)} seeds [lowest, highest] | published")
         for key, targets in published.items():
