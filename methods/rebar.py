@@ -14,7 +14,8 @@ With several layers the control variate is a sum over layers l: the bits below l
 is z or z̃, and the layers above follow relaxed, from the *same* plain noise in both terms. The
 released code conditions their noise too, which biases the upper layers (--as-released).
 
-Cost per step: f and ∇f once at b and 2 L times relaxed; somewhat more than that again to adapt.
+Cost per step: f and ∇f once at b and once relaxed for each of L layers, as z̃ = z will do (see
+noise_pair); about that again to adapt.
 
     python methods/rebar.py
 """
@@ -56,27 +57,34 @@ def rebar(model, params, x, noise, temperature, eta, baseline, *, relaxation="re
         log_q = [bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a)]
         reinforce = f_b + (stop_gradient(f_b) - baseline) * sum(log_q)
 
+        # Coupled z and z̃ are equal: in f(σ(z)) − f(σ(z̃)) all direct derivatives cancel, and unless
+        # several layers have a z̃ at once, one pass with the slope of z less that of z̃ is enough.
+        coupled, joint = conditional == "coupled", control_variate == "joint"
+        one_pass = coupled and (len(b) == 1 or not (joint or as_released))
+        direct = stop_gradient(params) if coupled else params
+        known = stop_gradient(a) if one_pass else a
         pairs = [noise_pair(a_i, *uv, conditional) for a_i, uv in zip(a, noise)]
-        # Coupled z and z̃ are equal, so the direct derivatives of f(σ(z)) and f(σ(z̃)) cancel.
-        direct = stop_gradient(params) if conditional == "coupled" else params
+        eps = [2 * eps_i - eps_tilde if one_pass else np.array([eps_i, eps_tilde])
+               for eps_i, eps_tilde in pairs]  # fmt: skip
 
         def relaxed(first):
-            """f at z and at z̃, (2, batch), with hard bits below the layer `first`."""
+            """f at z and at z̃, (2, batch), or (batch,) in one pass; hard bits below `first`."""
 
             def sample(layer, a_i):
                 if layer < first:
                     return b[layer]
-                both = layer == first or as_released or control_variate == "joint"
-                eps = pairs[layer] if both else logit(u[layer])
-                return relax(a_i, eps, temperature, relaxation)
+                conditioned = layer == first or as_released or joint
+                eps_i = eps[layer] if conditioned else logit(u[layer])
+                return relax(a_i, eps_i, temperature, relaxation)
 
-            return model.bound(direct, x, *model.infer(direct, x, sample, a[: first + 1]))
+            return model.bound(direct, x, *model.infer(direct, x, sample, known[: first + 1]))
 
         control = 0
-        for layer in range(1 if control_variate == "joint" else len(b)):
+        for layer in range(1 if joint else len(b)):
             f = relaxed(layer)
-            score = sum(log_q) if control_variate == "joint" else log_q[layer]
-            control = control + f[0] - f[1] - stop_gradient(f)[1] * score
+            difference, f_tilde = (f, f) if one_pass else (f[0] - f[1], f[1])
+            score = sum(log_q) if joint else log_q[layer]
+            control = control + difference - stop_gradient(f_tilde) * score
         if np.ndim(eta) == 0:
             return [np.sum(reinforce + eta * control) / len(x)], f_b
         return [np.sum(reinforce) / len(x), np.sum(control) / len(x)], f_b
@@ -98,7 +106,7 @@ def relax(a, eps, temperature, relaxation="rebar"):
 
 
 def noise_pair(a, u, v, conditional):
-    """[ε, ε̃] (2, batch, units) such that z = a + ε and z̃ = a + ε̃; ε̃ depends on a.
+    """ε and ε̃, (batch, units) each, such that z = a + ε and z̃ = a + ε̃; ε̃ depends on a.
 
     ε = logit(u), and z̃ is a draw from p(z | b): with s = 2b − 1,
         z̃ = s softplus(s logit(v) + softplus(s a)).
@@ -107,9 +115,9 @@ def noise_pair(a, u, v, conditional):
     """
     eps, s, a_fixed = logit(u), 2 * hard_sample(a, u) - 1, stop_gradient(a)
     if conditional == "independent":
-        return np.array([eps, s * softplus(s * logit(v) + softplus(s * a)) - a])
+        return eps, s * softplus(s * logit(v) + softplus(s * a)) - a
     slope = -np.expm1(-np.abs(a_fixed + eps)) * sigmoid(s * a_fixed)  # dz̃/da
-    return eps + np.array([np.zeros_like(slope), slope - 1]) * (a - a_fixed)
+    return eps, eps + (slope - 1) * (a - a_fixed)
 
 
 # ------------------------------------------------------------------------- what it learns itself

@@ -13,19 +13,19 @@ MUTATIONS = {
     # -- rebar.py
     "dz̃/da dropped": (
         proofs.rebar_is_exact,
-        ("rebar", "slope - 1]) * (a - a_fixed)", "0 * slope]) * (a - a_fixed)"),
+        ("rebar", "eps + (slope - 1) * (a - a_fixed)", "eps + 0 * slope * (a - a_fixed)"),
     ),
     "η on one term only": (
         proofs.rebar_is_exact,
-        ("rebar", "- stop_gradient(f)[1] * score", "- stop_gradient(f)[1] * score / eta"),
+        ("rebar", "- stop_gradient(f_tilde) * score", "- stop_gradient(f_tilde) * score / eta"),
     ),
     "sign of the control variate's score term": (
         proofs.rebar_is_exact,
-        ("rebar", "f[1] - stop_gradient(f)[1] * score", "f[1] + stop_gradient(f)[1] * score"),
+        ("rebar", "difference - stop_gradient(f_tilde)", "difference + stop_gradient(f_tilde)"),
     ),
     "f(z̃) not stopped in the score term": (
         proofs.rebar_is_exact,
-        ("rebar", "- stop_gradient(f)[1] * score", "- f[1] * score"),
+        ("rebar", "- stop_gradient(f_tilde) * score", "- f_tilde * score"),
     ),
     "dz̃/da with the sign of b lost": (
         proofs.rebar_is_exact,
@@ -41,14 +41,18 @@ MUTATIONS = {
     ),
     "v-noise on the layers above the switched one": (
         unbiased,
-        ("rebar", "both = layer == first or as_released", "both = layer >= first or as_released"),
+        (
+            "rebar",
+            "conditioned = layer == first or as_released",
+            "conditioned = layer >= first or as_released",
+        ),
     ),
     "score of the wrong layer": (
         unbiased,
         (
             "rebar",
-            'if control_variate == "joint" else log_q[layer]',
-            'if control_variate == "joint" else log_q[0]',
+            "if joint else log_q[layer]",
+            "if joint else log_q[0]",
         ),
     ),
     "[B, 1] baseline against [B]": (
