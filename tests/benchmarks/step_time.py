@@ -6,7 +6,8 @@ A step is what training does: batch, noise, gradients, both Adams, and the movin
 gradient variance for the log ("without log" leaves those out); 784 pixels, 200 units, batch 24,
 float32, one BLAS thread. The floor times nothing but the matrix
 products of the step's formulas, each once, on arrays of the right size: forward at every point
-where f is evaluated, and backward to whatever has to be learned. Bursts of each are interleaved,
+where f is evaluated, and backward to whatever has to be learned; for REBAR both at z and at z̃,
+though the code needs but one of them. Bursts of each are interleaved,
 so that ratios hold while the speed of the machine drifts; medians are shown.
 """
 
