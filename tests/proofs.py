@@ -200,12 +200,8 @@ def variance_gradient_is_exact(m, **options):
 # ----------------------------------------------------------------------------------------- float32
 
 
-def float32_is_kept(m, monkeypatch, name, task="generate", layers=2, aux_options=(), **options):
-    """In every traced value, every gradient on the way, and every result of methods/<name>.py.
-
-    One float64 would double the cost of all that follows, without a sign of it in the dtype of the
-    gradients.
-    """
+def promotions(m, monkeypatch):
+    """A list that will name every operation with a traced value or a gradient not in float32."""
     promoted, init = [], autograd.core.VJPNode.__init__
 
     def node(self, value, fun, *args):
@@ -220,6 +216,16 @@ def float32_is_kept(m, monkeypatch, name, task="generate", layers=2, aux_options
 
     monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
     monkeypatch.setattr(m.common, "add_outgrads", add)
+    return promoted
+
+
+def float32_is_kept(m, monkeypatch, name, task="generate", layers=2, aux_options=(), **options):
+    """In every traced value, every gradient on the way, and every result of methods/<name>.py.
+
+    One float64 would double the cost of all that follows, without a sign of it in the dtype of the
+    gradients.
+    """
+    promoted = promotions(m, monkeypatch)
     rng, method = np.random.default_rng(0), getattr(m, name)
     model = m.common.SBN(np.full(8, 0.3), 5, layers, task=task)
     x = (rng.random((6, 8)) < 0.3).astype(np.float32)

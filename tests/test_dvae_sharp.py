@@ -761,14 +761,7 @@ def test_schedule_and_betas():
 @pytest.mark.parametrize("variant", M.dvae_sharp.VARIANTS)
 def test_float32_is_kept_and_finite(monkeypatch, variant, struct):
     """In every traced value and gradient, also where the prior's couplings are large."""
-    promoted, init = [], autograd.core.VJPNode.__init__
-
-    def node(self, value, fun, *args):
-        if np.asarray(autograd.tracer.getval(value)).dtype != np.float32:
-            promoted.append(fun.__name__)
-        init(self, value, fun, *args)
-
-    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
+    promoted = proofs.promotions(M, monkeypatch)
     d, rng = M.dvae_sharp, np.random.default_rng(0)
     model = d.DVAE(np.full(8, 0.3), struct, 8, variant)
     x = (rng.random((6, 8)) < 0.3).astype(np.float32)

@@ -117,7 +117,7 @@ def test_chapter_is_complete_and_short(name):
 
 
 @pytest.mark.parametrize("name", SOLUTIONS)
-def test_exercises_are_what_release_writes(name, tmp_path):
+def test_exercises_are_what_release_writes(name):
     assert read("exercises", name) == release.released(read("solutions", name))
     assert "### BEGIN" not in (NOTEBOOKS / "exercises" / name).read_text(encoding="utf-8")
 
@@ -211,9 +211,9 @@ def test_unsolved_exercises_say_so(name):
 
 @pytest.fixture
 def course():
-    before = dict(sys.modules), sys.path[:]
+    before = sys.path[:]
     yield load_module("course")
-    sys.path[:] = before[1]
+    sys.path[:] = before
 
 
 def test_course_checks_tell_right_from_wrong(course, rng):

@@ -10,11 +10,9 @@ import itertools
 import json
 import math
 
-import autograd.core
 import numpy as np
 import proofs
 import pytest
-from autograd.tracer import getval
 from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import bernoulli, norm, t
 
@@ -402,20 +400,7 @@ def test_extremes_are_finite(unlabelled, scale, temperature):
 @pytest.mark.parametrize("unlabelled", ALL)
 def test_float32_is_kept_everywhere(monkeypatch, unlabelled):
     """In every traced value and result: one float64 would double the cost of all that follows."""
-    promoted, init = [], autograd.core.VJPNode.__init__
-
-    def node(self, value, fun, *args):
-        if np.asarray(getval(value)).dtype != np.float32:
-            promoted.append(fun.__name__)
-        init(self, value, fun, *args)
-
-    def add(previous, g):
-        if getattr(getval(g), "dtype", np.float32) != np.float32:  # a sparse one has none
-            promoted.append("a gradient")
-        return autograd.core.add_outgrads(previous, g)
-
-    monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
-    monkeypatch.setattr(M.common, "add_outgrads", add)
+    promoted = proofs.promotions(M, monkeypatch)
     model, params, x, noise = small(M)
     _, aux = M.training.flatten(M.semi_supervised.init_aux(None, model), np.float32)
     bound, grads, aux = M.semi_supervised.estimate(
