@@ -722,7 +722,7 @@ def parse(p, argv=None):
         for key in flags.keys() - RESUME_MAY_CHANGE:
             if getattr(args, key) != flags[key]:
                 p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
-    toy = getattr(args, "target", None) is not None and args.toy
+    toy = hasattr(args, "target") and args.toy  # of one bit; other toys train nothing
     for key, value in (p.config[args.dataset] | (TOY if toy else {})).items():
         if getattr(args, key, None) is None:
             setattr(args, key, value)
