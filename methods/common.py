@@ -1,7 +1,7 @@
 """What every method shares: numerics, data and models. Nothing here estimates a gradient.
 
     numerics        sigmoid, softplus, logit, affine, bernoulli_log_prob: all twice differentiable
-    tracing         stop_gradient, gradients
+    tracing         stop_gradient, gradients, jvp
     data            load_dataset
     models          Toy, SBN; a method sees only init, draw_noise, infer, bound, bound_terms,
                     generative_logits, centre, n_inputs, units; evaluation, log_weights
@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 import autograd.numpy as anp  # where a value may be traced
 import numpy as np
-from autograd.core import VJPNode, add_outgrads, vspace
-from autograd.extend import defvjp, primitive
+from autograd.core import JVPNode, VJPNode, add_outgrads, vspace
+from autograd.extend import defjvp, defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
 from autograd.scipy.special import logsumexp
 from autograd.tracer import isbox, new_box, toposort, trace_stack
@@ -88,6 +88,10 @@ defvjp(signed, lambda ans, b: lambda g: 2 * g)
 defvjp(sigmoid, lambda ans, x: lambda g: g * ans * (1 - ans))
 defvjp(tanh, lambda ans, x: lambda g: g * (1 - ans * ans))
 defvjp(softplus, lambda ans, x: lambda g: g * sigmoid(x))
+defjvp(signed, lambda g, ans, b: 2 * g)
+defjvp(sigmoid, lambda g, ans, x: g * ans * (1 - ans))
+defjvp(tanh, lambda g, ans, x: g * (1 - ans * ans))
+defjvp(softplus, lambda g, ans, x: g * sigmoid(x))
 
 
 def logit(p):
@@ -136,6 +140,14 @@ defvjp(
     lambda ans, h, W, b: lambda g: outer(h, g),
     lambda ans, h, W, b: lambda g: anp.sum(_rows(g), axis=0),
 )
+defjvp(times, lambda g, ans, h, W: times(g, W), lambda g, ans, h, W: times(h, g))
+defjvp(outer, lambda G, ans, h, g: outer(G, g), lambda G, ans, h, g: outer(h, G))
+defjvp(
+    affine,
+    lambda g, ans, h, W, b: times(g, W),
+    lambda g, ans, h, W, b: times(h, g),
+    lambda g, ans, h, W, b: anp.broadcast_to(g, ans.shape),
+)
 
 
 @primitive
@@ -151,6 +163,11 @@ defvjp(
     bernoulli_log_prob,
     lambda ans, x, logits: unbroadcast_f(x, lambda g: g[..., None] * logits),
     lambda ans, x, logits: unbroadcast_f(logits, lambda g: g[..., None] * (x - sigmoid(logits))),
+)
+defjvp(
+    bernoulli_log_prob,
+    lambda g, ans, x, logits: anp.sum(g * logits, axis=-1),
+    lambda g, ans, x, logits: anp.sum(g * (x - sigmoid(logits)), axis=-1),
 )
 
 
@@ -232,6 +249,21 @@ def _backward(scalar, params, roots):
         warnings.warn("Output seems independent of input.", stacklevel=3)
     return [reached[r] if r in reached else np.zeros(np.shape(p), getattr(p, "dtype", None))
             for r, p in zip(roots, params)]  # fmt: skip
+
+
+def jvp(f, inputs, direction):
+    """The list of arrays f(inputs), and its derivative in a direction, by one pass forward.
+
+    `inputs` and `direction` are lists of arrays; the derivative is that of f(inputs + ε direction)
+    at ε = 0, arrays like those of f. f may contain `gradients`.
+    """
+    with trace_stack.new_trace() as trace:
+        nodes = [JVPNode.new_root(v) for v in direction]
+        outputs = f([new_box(x, trace, node) for x, node in zip(inputs, nodes)])
+    reached = [isbox(out) and out._trace == trace for out in outputs]
+    values = [out._value if r else out for out, r in zip(outputs, reached)]
+    zero = lambda out: np.broadcast_to(np.zeros((), out.dtype), out.shape)
+    return values, [out._node.g if r else zero(out) for out, r in zip(outputs, reached)]
 
 
 # -------------------------------------------------------------------------------------------- data

@@ -50,6 +50,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 import autograd.numpy as np
 import numpy  # without autograd's wrappers, in the one loop that they would slow down
 from autograd.extend import defvjp, primitive
+from autograd.numpy.numpy_vjps import unbroadcast_f
 from matplotlib.figure import Figure
 from scipy import stats
 from tqdm import tqdm
@@ -121,11 +122,23 @@ def without_each(log_w):
     return log_mean_exp(log_w, 1) + math.log(K / (K - 1)), softmax(log_w, 1)
 
 
+@primitive
 def log_normal(z, mu, sigma):
     """log N(z; μ, σ²) in nats, summed over the last axis."""
     scaled = (z - mu) / sigma
     constant = 0.5 * math.log(2 * math.pi) * z.shape[-1]
-    return -0.5 * np.sum(scaled * scaled, axis=-1) - np.sum(np.log(sigma), axis=-1) - constant
+    squares = numpy.einsum("...i,...i->...", scaled, scaled)
+    return -0.5 * squares - numpy.sum(numpy.log(sigma), axis=-1) - constant
+
+
+defvjp(
+    log_normal,
+    lambda ans, z, mu, sigma: unbroadcast_f(z, lambda g: g[..., None] * (mu - z) / sigma**2),
+    lambda ans, z, mu, sigma: unbroadcast_f(mu, lambda g: g[..., None] * (z - mu) / sigma**2),
+    lambda ans, z, mu, sigma: unbroadcast_f(
+        sigma, lambda g: g[..., None] * (((z - mu) / sigma) ** 2 - 1) / sigma
+    ),
+)
 
 
 # ----------------------------------------------- their gradients, with one pass through the decoder
@@ -188,7 +201,13 @@ def tangent(x, value, slope):
     return value
 
 
-defvjp(tangent, lambda ans, x, value, slope: lambda g: g[..., None] * slope)
+# Most often g is 1, and a pass over all logits is saved.
+defvjp(
+    tangent,
+    lambda ans, x, value, slope: (
+        lambda g: slope if numpy.all(stop_gradient(g) == 1) else g[..., None] * slope
+    ),
+)
 
 
 @primitive
@@ -293,18 +312,21 @@ def bernoulli(x, logits):
 
         σ(l) = (1 + t) / 2,    log p = (x − 1/2) l − |l| / 2 + log(1 + |t|) − log 2,
 
-    and a few samples at a time, so that it all stays in the cache.
+    and a few samples at a time, in two buffers, so that it all stays in the cache.
     """
     log_p, slope = numpy.empty(logits.shape[:-1], logits.dtype), numpy.empty_like(logits)
-    centred, step = x - 0.5, max(1, 32 // len(x))
+    centred, ones = x - 0.5, numpy.ones(logits.shape[-1], logits.dtype)
+    step = max(1, 96 // len(x))
+    half, t = numpy.empty_like(logits[:step]), numpy.empty_like(logits[:step])
     for k in range(0, len(logits), step):
         part, l = slice(k, k + step), logits[k : k + step]
-        half = 0.5 * l
-        t = numpy.tanh(half)
-        numpy.subtract(centred, 0.5 * t, out=slope[part])
-        terms = numpy.log1p(numpy.abs(t)) - numpy.abs(half) + centred * l
-        log_p[part] = numpy.sum(terms, axis=-1) - math.log(2) * l.shape[-1]
-    return log_p, slope
+        half, t = half[: len(l)], t[: len(l)]
+        numpy.tanh(numpy.multiply(l, 0.5, out=half), out=t)
+        numpy.add(numpy.multiply(t, -0.5, out=slope[part]), centred, out=slope[part])
+        terms = numpy.log1p(numpy.abs(t, out=t), out=t)
+        terms -= numpy.abs(half, out=half)
+        log_p[part] = numpy.einsum("kbp,bp->kb", l, centred) + terms @ ones
+    return log_p - math.log(2) * logits.shape[-1], slope
 
 
 class GaussianVAE:

@@ -30,6 +30,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     gradients,
     hard_sample,
     init_mlp,
+    jvp,
     logit,
     mlp,
     sigmoid,
@@ -42,57 +43,90 @@ import autograd.numpy as np
 # --------------------------------------------------------------------------------- the estimator
 
 
-def rebar(model, params, x, noise, temperature, eta, baseline, *, relaxation="rebar",
-          conditional="coupled", control_variate="per-layer", as_released=False):  # fmt: skip
+def rebar(model, params, x, noise, temperature, eta, baseline, **options):
     """f(b) (batch,) and the REBAR gradient of its mean, a list like params (ascent).
 
     `noise` holds a pair (u, v) of uniforms per layer; `eta` is a scalar or one per parameter,
-    `baseline` a scalar or (batch,).
+    `baseline` a scalar or (batch,). The options are those of `control_terms`.
     """
+    if np.ndim(eta):
+        f_b, r, c = separately(model, params, x, noise, temperature, baseline, **options)
+        return f_b, combine(r, eta, c)
+
+    def surrogate(params):
+        r, c, f_b = surrogates(model, params, x, noise, temperature, eta, baseline, **options)
+        return [np.sum(r + c) / len(x)], f_b
+
+    (grads,), f_b = gradients(surrogate, params)
+    return f_b, grads
+
+
+def separately(model, params, x, noise, temperature, baseline, **options):
+    """f(b), and of the gradient r + η c of its mean r and c, lists like params."""
+
+    def both(params):
+        r, c, f_b = surrogates(model, params, x, noise, temperature, 1.0, baseline, **options)
+        return [np.sum(r) / len(x), np.sum(c) / len(x)], f_b
+
+    (r, c), f_b = gradients(both, params)
+    return f_b, r, c
+
+
+def combine(r, eta, c):
+    return [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
+
+
+def surrogates(model, params, x, noise, temperature, eta, baseline, **options):
+    """What is to be differentiated, without and with a scalar η, and f(b): (batch,) each."""
+    b, a, log_q = sweep = hard_sweep(model, params, x, noise)
+    f_b = model.bound(params, x, b, stop_gradient(a))
+    reinforce = f_b + (stop_gradient(f_b) - baseline) * sum(log_q)
+    control = control_terms(model, params, x, noise, sweep, temperature, eta, **options)
+    return reinforce, control, f_b
+
+
+def hard_sweep(model, params, x, noise):
+    """b, its logits and log q(b) (batch,), a list of one per layer each."""
     u = [u_i for u_i, _ in noise]
+    b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, u[layer]))
+    return b, a, [bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a)]
 
-    def surrogates(params):
-        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, u[layer]))
-        f_b = model.bound(params, x, b, stop_gradient(a))
-        log_q = [bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a)]
-        reinforce = f_b + (stop_gradient(f_b) - baseline) * sum(log_q)
 
-        # Coupled z and z̃ are equal: in f(σ(z)) − f(σ(z̃)) all direct derivatives cancel, and unless
-        # several layers have a z̃ at once, one pass with the slope of z less that of z̃ is enough.
-        coupled, joint = conditional == "coupled", control_variate == "joint"
-        one_pass = coupled and (len(b) == 1 or not (joint or as_released))
-        direct = stop_gradient(params) if coupled else params
-        known = stop_gradient(a) if one_pass else a
-        pairs = [noise_pair(a_i, *uv, conditional) for a_i, uv in zip(a, noise)]
-        eps = [2 * eps_i - eps_tilde if one_pass else np.array([eps_i, eps_tilde])
-               for eps_i, eps_tilde in pairs]  # fmt: skip
+def control_terms(
+    model, params, x, noise, sweep, temperature, eta, *,
+    relaxation="rebar", conditional="coupled", control_variate="per-layer", as_released=False,
+):  # fmt: skip
+    """The terms with η of the surrogate, (batch,); `sweep` is what hard_sweep returns."""
+    b, a, log_q = sweep
+    # Coupled z and z̃ are equal: in f(σ(z)) − f(σ(z̃)) all direct derivatives cancel, and unless
+    # several layers have a z̃ at once, one pass with the slope of z less that of z̃ is enough.
+    coupled, joint = conditional == "coupled", control_variate == "joint"
+    one_pass = coupled and (len(b) == 1 or not (joint or as_released))
+    direct = stop_gradient(params) if coupled else params
+    known = stop_gradient(a) if one_pass else a
+    pairs = [noise_pair(a_i, *uv, conditional) for a_i, uv in zip(a, noise)]
+    eps = [2 * eps_i - eps_tilde if one_pass else np.array([eps_i, eps_tilde])
+           for eps_i, eps_tilde in pairs]  # fmt: skip
 
-        def relaxed(first):
-            """f at z and at z̃, (2, batch), or (batch,) in one pass; hard bits below `first`."""
+    def relaxed(first):
+        """f at z and at z̃, (2, batch), or (batch,) in one pass; hard bits below `first`."""
 
-            def sample(layer, a_i):
-                if layer < first:
-                    return b[layer]
-                conditioned = layer == first or as_released or joint
-                eps_i = eps[layer] if conditioned else logit(u[layer])
-                return relax(a_i, eps_i, temperature, relaxation)
+        def sample(layer, a_i):
+            if layer < first:
+                return b[layer]
+            conditioned = layer == first or as_released or joint
+            eps_i = eps[layer] if conditioned else logit(noise[layer][0])
+            return relax(a_i, eps_i, temperature, relaxation)
 
-            return model.bound(direct, x, *model.infer(direct, x, sample, known[: first + 1]))
+        return model.bound(direct, x, *model.infer(direct, x, sample, known[: first + 1]))
 
-        control = 0
-        for layer in range(1 if joint else len(b)):
-            f = relaxed(layer)
-            difference, f_tilde = (f, f) if one_pass else (f[0] - f[1], f[1])
-            score = sum(log_q) if joint else log_q[layer]
-            control = control + difference - stop_gradient(f_tilde) * score
-        if np.ndim(eta) == 0:
-            return [np.sum(reinforce + eta * control) / len(x)], f_b
-        return [np.sum(reinforce) / len(x), np.sum(control) / len(x)], f_b
-
-    grads, f_b = gradients(surrogates, params)
-    if np.ndim(eta) == 0:
-        return f_b, grads[0]
-    return f_b, [g + eta_k * h for g, eta_k, h in zip(grads[0], eta, grads[1])]
+    control = 0
+    for layer in range(1 if joint else len(b)):
+        f = relaxed(layer)
+        difference, f_tilde = (f, f) if one_pass else (f[0] - f[1], f[1])
+        score = sum(log_q) if joint else log_q[layer]
+        control = control + difference - stop_gradient(f_tilde) * score
+    return eta * control
 
 
 def relax(a, eps, temperature, relaxation="rebar"):
@@ -147,17 +181,44 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
     if adapt == "none":
         f_b, grads = rebar(model, params, x, noise, np.exp(aux[-1]), 1.0, 0.0, **options)
         return f_b, grads, [np.zeros_like(tensor) for tensor in aux]
-    fixed = [] if adapt == "temperature" else aux[-1:]
 
-    def second_moment(adapted):
-        network, eta, temperature = learned([*adapted, *fixed])
-        baseline = mlp(network, model.centre(x))[:, 0]
-        f_b, grads = rebar(model, params, x, noise, temperature, eta, baseline, **options)
-        total = sum(np.sum(g * g) for g in grads)
-        return [total / sum(np.size(g) for g in grads)], [f_b, *grads]
+    def linear(aux):  # in T, η and C, and so of the gradient in aux that the mean square has
+        network, eta, T = learned(aux)
+        C = mlp(network, model.centre(x))[:, 0]
+        f_b, grads, (by_T, by_eta, by_C) = mean_square_slopes(
+            model, params, x, noise, *stop_gradient([T, eta, C]), adapt == "temperature", **options
+        )
+        return [T * by_T + np.sum(eta * by_eta) + np.sum(C * by_C)], [f_b, *grads]
 
-    (aux_grads,), (f_b, *grads) = gradients(second_moment, aux[: len(aux) - len(fixed)])
-    return f_b, grads, [*aux_grads, *map(np.zeros_like, fixed)]
+    (aux_grads,), (f_b, *grads) = gradients(linear, aux)
+    return f_b, grads, aux_grads
+
+
+def mean_square_slopes(model, params, x, noise, temperature, eta, baseline, with_T, **options):
+    """f(b), the gradient g with one η per tensor, and the slopes of mean(g²) in T, η and C.
+
+    g = r + η c, and d mean(g²) = 2 mean(g dg) needs no second reverse pass: dg/dη is c, ∂c/∂T comes
+    with c in a pass forward, and C of an image subtracts ∇log q(b) / batch from g. The slope in T
+    is 0 unless `with_T`.
+    """
+
+    def r_and_c(temperature):
+        f_b, r, c = separately(model, params, x, noise, *temperature, baseline, **options)
+        return [f_b, *r, *c]
+
+    one, n = np.ones_like(temperature), len(params) + 1
+    values, by_T = jvp(r_and_c, [temperature], [one]) if with_T else (r_and_c([temperature]), [])
+    f_b, r, c, c_by_T = values[0], values[1:n], values[n:], by_T[n:]
+    g = combine(r, eta, c)
+    log_q = lambda params: [sum(hard_sweep(model, params, x, noise)[2])]
+    _, (g_score,) = jvp(log_q, params, g)  # g'∇log q(b) of every image
+    slopes = (
+        sum(eta_k * np.vdot(g_k, d_k) for eta_k, g_k, d_k in zip(eta, g, c_by_T)),
+        np.array([np.vdot(g_k, c_k) for g_k, c_k in zip(g, c)]),
+        -g_score / len(x),
+    )
+    size = sum(np.size(g_k) for g_k in g)
+    return f_b, g, [slope * (2 / size) for slope in slopes]
 
 
 # ------------------------------------------------------------------------------------ toy and main

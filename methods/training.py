@@ -87,11 +87,11 @@ class Adam:
 
 
 class GradientVariance:
-    """Mean over parameters of a gradient's variance, from debiased moving averages of g, g²."""
+    """Mean over parameters of a gradient's variance, from debiased averages of g and |g|²."""
 
     def __init__(self, size, decay=0.999, dtype=np.float32):
         self.decay, self.t = decay, 0
-        self.m1, self.m2 = np.zeros(size, dtype), np.zeros(size, dtype)
+        self.m1, self.m2 = np.zeros(size, dtype), np.zeros(())
 
     def update(self, gradient):
         """Take in one gradient (size,); returns the present estimate, and it without debiasing.
@@ -99,16 +99,15 @@ class GradientVariance:
         The latter starts at 0 and is what the REBAR authors' code prints.
         """
         self.t += 1
-        first = second = 0.0
-        for g, m1, m2, buffer in _blocks(gradient, self.m1, self.m2):
+        self.m2 *= self.decay
+        first = 0.0
+        for g, m1, _ in _blocks(gradient, self.m1):
             m1 *= self.decay
             m1 += g
-            m2 *= self.decay
-            m2 += np.multiply(g, g, out=buffer)
             first += float(m1 @ m1)
-            second += float(m2.sum())
+            self.m2 += g @ g
         weights = (1 - self.decay**self.t) / (1 - self.decay), 1 / (1 - self.decay)
-        return [(second / w - first / w**2) / len(gradient) for w in weights]
+        return [(float(self.m2) / w - first / w**2) / len(gradient) for w in weights]
 
 
 def multi_sample_bound(model, params, images, n_samples, rng, progress=False):
