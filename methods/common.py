@@ -37,8 +37,8 @@ from scipy.special import ndtri
 def _keep_freed_memory():
     """Otherwise glibc maps every large array afresh, page by page; other systems have no mallopt.
 
-    By tests/benchmarks/step_time.py, two-layer adaptive REBAR takes 1.14 times as long without it,
-    and smaller steps no longer.
+    Without it a step of DReG by tests/benchmarks/speed.py takes 1.09 times as long, and the smaller
+    steps of the others 1.02 times at most.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     with contextlib.suppress(AttributeError, OSError, TypeError):
@@ -442,17 +442,15 @@ class SBN:
             self.sizes["prior"] = [hidden]
             self.sizes |= {f"p{layer}": [hidden, *between] for layer in range(layers - 1, 0, -1)}
         self.sizes["p0"] = [hidden, *between[:-1], pixels_out]
-        self.names = [name for net in self.sizes for name in self._names(net)]
-
-    def _names(self, net):
-        if net == "prior":
-            return ["prior"]
-        return [f"{net}.{kind}{i}" for i in range(len(self.sizes[net]) - 1) for kind in "Wb"]
+        self.names, self.slices = [], {}
+        for net, sizes in self.sizes.items():
+            tensors = [f"{net}.{kind}{i}" for i in range(len(sizes) - 1) for kind in "Wb"]
+            self.names += tensors or [net]  # the prior is one vector of logits
+            self.slices[net] = slice(len(self.names) - len(tensors or [net]), len(self.names))
 
     def _nets(self, params):
         """The flat list of parameters as a dict: q0, q1, …, prior, …, p1, p0."""
-        params = iter(params)
-        return {net: [next(params) for _ in self._names(net)] for net in self.sizes}
+        return {net: params[place] for net, place in self.slices.items()}
 
     def init(self, rng):
         params = []
