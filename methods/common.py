@@ -29,7 +29,6 @@ import numpy as np
 from autograd.core import JVPNode, VJPNode, add_outgrads, vspace
 from autograd.extend import defjvp, defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
-from autograd.scipy.special import logsumexp
 from autograd.tracer import isbox, new_box, toposort, trace_stack
 from scipy.special import ndtri
 
@@ -171,9 +170,21 @@ defjvp(
 )
 
 
+@primitive
 def log_mean_exp(x, axis):
     """log of the mean of exp(x) over an axis: a multi-sample bound of log-weights in nats."""
-    return logsumexp(x, axis) - math.log(x.shape[axis])
+    top = np.max(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):  # log 0 is −inf
+        return np.log(np.mean(np.exp(x - top), axis=axis)) + np.squeeze(top, axis)
+
+
+defvjp(
+    log_mean_exp,
+    lambda ans, x, axis: (
+        lambda g: anp.expand_dims(g / x.shape[axis], axis) * anp.exp(x - anp.expand_dims(ans, axis))
+    ),
+)
 
 
 def mlp(params, h):

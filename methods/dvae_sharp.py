@@ -39,7 +39,6 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     init_mlp,
     load_dataset,
     log_mean_exp,
-    logsumexp,
     logit,
     outer,
     sigmoid,
@@ -52,6 +51,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 import autograd.numpy as np
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
+from autograd.scipy.special import logsumexp
 from scipy.special import ndtr, ndtri
 from tqdm import tqdm
 

@@ -182,7 +182,7 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
         f_b, grads = rebar(model, params, x, noise, np.exp(aux[-1]), 1.0, 0.0, **options)
         return f_b, grads, [np.zeros_like(tensor) for tensor in aux]
 
-    def linear(aux):  # in T, η and C, and so of the gradient in aux that the mean square has
+    def linear(aux):  # what has the gradient of the mean square: T, η and C times its slopes
         network, eta, T = learned(aux)
         C = mlp(network, model.centre(x))[:, 0]
         f_b, grads, (by_T, by_eta, by_C) = mean_square_slopes(

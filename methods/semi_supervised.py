@@ -405,7 +405,7 @@ def main(argv=None):
     p, positive = training.parser(
         "semi_supervised", __doc__, sbn=False, dynamic=True, batch_size=100, eval_samples=10,
         digits={"steps": 2000, "lr": 2e-3, "eval_epochs": 1, "labels": 2},
-        full={"steps": 30_000, "lr": 2e-3, "eval_epochs": 1, "labels": 10},
+        full={"steps": 20_000, "lr": 2e-3, "eval_epochs": 1, "labels": 10},
     ), training.POSITIVE  # fmt: skip
     p.flag("--unlabelled", "gradient of the unlabelled bound, see above", choices=list(UNLABELLED))
     p.flag("--labels", "labelled images of every class; default: 2 for digits, 10 for mnist",

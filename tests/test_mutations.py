@@ -79,6 +79,11 @@ MUTATIONS = {
             "2 * sigmoid(stop_gradient(eta_logits)) + eta_logits - stop_gradient(eta_logits)",
         ),
     ),
+    "T's slope without η": (
+        variance,
+        ("rebar", "sum(eta_k * np.vdot(g_k, d_k)", "sum(np.vdot(g_k, d_k)"),
+    ),
+    "C's slope with the wrong sign": (variance, ("rebar", "-g_score / len(x)", "g_score / len(x)")),
     # -- reinforce.py
     "leave-one-out that keeps the one": (
         proofs.leave_one_out_is_exact,

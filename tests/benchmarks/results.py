@@ -4,6 +4,7 @@
     .venv/bin/python tests/benchmarks/results.py dreg             # IWAE and DReG, MNIST
     .venv/bin/python tests/benchmarks/results.py semi_supervised_digits
     .venv/bin/python tests/benchmarks/results.py semi_supervised_mnist
+    .venv/bin/python tests/benchmarks/results.py dvae_sharp       # eight variants, binarized MNIST
 
 Two runs at a time. Runs that are in the folder --runs already are not repeated, and those that were
 stopped go on.
@@ -18,9 +19,11 @@ from runs import ROOT, facts, train_all, write
 M2 = "methods/semi_supervised.py --no-plots"
 OBJECTIVES = {"marginal": "marginal", "gumbel": "gumbel", "straight-through": "straight-through",
               "reinforce": "reinforce --samples 2"}  # fmt: skip
+DVAE_VARIANTS = ("dvae_spike_exp", "dvaepp_exp", "dvaepp_power", "dvaes_gi", "dvaes_gauss",
+                 "dvaes_exp", "dvaes_unexp", "dvaes_power")  # fmt: skip
 EXPERIMENTS = {
     "dreg": (
-        "methods/dreg.py --dataset mnist --batch-size 20 --lr 1e-3 --steps 50000"
+        "methods/dreg.py --dataset mnist --batch-size 20 --lr 1e-3 --steps 100000"
         " --samples {K} --estimator {estimator}",
         {"K": (1, 5, 50), "estimator": ("dreg", "iwae")},
         "test_log_likelihood",
@@ -31,9 +34,16 @@ EXPERIMENTS = {
         "test_accuracy",
     ),
     "semi_supervised_mnist": (
-        f"{M2} --dataset mnist --unlabelled {{unlabelled}} --seed {{seed}}",
+        f"{M2} --dataset mnist --eval-every 2000 --unlabelled {{unlabelled}} --seed {{seed}}",
         {"unlabelled": tuple(OBJECTIVES), "seed": (0, 1, 2)},
         "test_accuracy",
+    ),
+    "dvae_sharp": (
+        "methods/dvae_sharp.py --no-plots --dataset mnist --steps 3000 --chains 500 --sweeps 10"
+        " --log-every 500 --eval-every 1500 --eval-samples 10 --test-samples 100"
+        " --samples {k} --variant {variant}",
+        {"k": (1, 5), "variant": DVAE_VARIANTS},
+        "test_log_likelihood",
     ),
 }
 

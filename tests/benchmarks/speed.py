@@ -10,6 +10,8 @@
    right size. Beside it, where the rest of the step goes.
 3. Growth: time and peak memory of fixed REBAR's step in the batch, the units and the layers.
 4. Samples per second of every gradient_samples on the toy, beside one trace for each sample.
+5. DVAE# with the published sizes: a step's networks and sampler, and of the sampler the floor: its
+   matrix products and uniform random numbers.
 
 Everything on one thread of one core; bursts are interleaved, so that ratios hold while the speed of
 the machine drifts. Shown are medians.
@@ -38,6 +40,7 @@ sys.path.insert(0, str(ROOT / "methods"))
 import common
 import concrete
 import dreg
+import dvae_sharp
 import gumbel_softmax
 import muprop
 import nvil
@@ -263,6 +266,46 @@ def toy_samples(repeats, n=2000):
     return rates
 
 
+# ------------------------------------------------------------------------------------------- DVAE#
+
+
+def boltzmann(repeats):
+    """Milliseconds of DVAE#'s step, batch 100, two groups of 200 bits, 1000 chains, 40 sweeps."""
+    rng = np.random.default_rng(0)
+    bits = (rng.random((1000, PIXELS)) < 0.2).astype(np.uint8)
+    data = common.Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
+    runs, calls = {}, {}
+    for variant, k in itertools.product(dvae_sharp.VARIANTS, (1, 5)):
+        beta = dvae_sharp.default_beta("mnist", "2-layer-nonlin", variant)
+        args = SimpleNamespace(variant=variant, beta=beta, samples=k, seed=0, steps=1000, lr=3e-3,
+                               batch_size=100, chains=1000, sweeps=40, sampler="pa")  # fmt: skip
+        run = dvae_sharp.Run(args, data, dvae_sharp.DVAE(data.train_mean, variant=variant))
+        run.step()
+        calls[f"networks, {variant}, k = {k}"] = partial(
+            run.estimate, run.model, run.params, run.aux, *run.draw()
+        )
+        runs[variant, k] = run
+    run = runs["dvaes_power", 1]
+    old, (z1, z2) = [p.copy() for p in run.model.rbm(run.params)], run.chains
+    new = [p + 1e-3 * rng.standard_normal(p.shape).astype(np.float32) for p in old]
+    a, u = np.empty_like(z1), np.empty_like(z1)
+
+    def floor():
+        for _ in range(40):
+            for z, W in ((z1, old[2]), (z2, old[2].T)):
+                np.matmul(z, W, out=a)
+                rng.random(out=u, dtype=np.float32)
+
+    calls["step, dvaes_power, k = 1"] = run.step
+    calls["sampler"] = partial(dvae_sharp.population_annealing, old, new, z1, z2, rng, 40)
+    calls["sampler's floor"] = floor
+    ms = {
+        name: round(1e3 * s, 1) for name, s in interleaved(calls, max(2, repeats // 4), 2).items()
+    }
+    print("DVAE#:", *(f"{name} {value} ms" for name, value in ms.items()), sep="\n  ")
+    return ms
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=12, help="bursts of each; default: 12")
@@ -274,7 +317,8 @@ def main():
             print(f"{name} is not installed: skipped")
     content = {"command": "python tests/benchmarks/speed.py", "repeats": repeats,
                "versions": {name: version(name) for name in packages}}  # fmt: skip
-    content |= {"steps": steps(repeats), "growth": growth(repeats), "toy": toy_samples(repeats)}
+    content |= {"steps": steps(repeats), "growth": growth(repeats), "toy": toy_samples(repeats),
+                "dvae_sharp": boltzmann(repeats)}  # fmt: skip
     write("speed", content)
 
 
