@@ -371,7 +371,10 @@ def benchmark(args, repeats=9):
         for axis, y_label in ((left, "steps per second"), (right, "gumbel / marginal")):
             axis.set(xlabel="classes K", ylabel=y_label, xticks=counts, xticklabels=counts)
             axis.xaxis.set_minor_formatter("")
+            axis.yaxis.set_minor_formatter("")
+            axis.yaxis.set_major_formatter("{x:g}")
             axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+        right.set_yticks([1, 2, 4, 8, 16])
         figure.savefig(folder / "speed.png", dpi=110)
     print(f"run folder {folder}")
 
