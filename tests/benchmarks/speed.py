@@ -196,7 +196,7 @@ def steps(repeats):
             calls[name] = peer.step
         n = 5 if method == "DReG" else 20
         ms = {name: 1e3 * s for name, s in interleaved(calls, repeats, n).items()}
-        shares = interleaved(parts_of_a_step(make_trainer(method, layers)), repeats // 2, n)
+        shares = interleaved(parts_of_a_step(make_trainer(method, layers)), max(1, repeats // 2), n)
         shares = {name: round(1e3 * seconds, 3) for name, seconds in shares.items()}
         rows.append({"layers": layers, "method": method, "ms": ms, "parts_ms": shares,
                      "gradient_error": errors})  # fmt: skip
