@@ -86,7 +86,8 @@ def interleaved(calls, repeats, n=20):
 # ------------------------------------------------------------------------------ ours, and the floor
 
 
-def make_trainer(method, layers=1, units=UNITS, batch=BATCH, log=False):
+def make_trainer(method, layers=1, units=UNITS, batch=BATCH):
+    """A Trainer on random bits, without the moving averages of the log."""
     rng = np.random.default_rng(0)
     bits = (rng.random((20 * batch, PIXELS)) < 0.2).astype(np.uint8)
     data = common.Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
@@ -98,8 +99,7 @@ def make_trainer(method, layers=1, units=UNITS, batch=BATCH, log=False):
     else:
         model = common.SBN(data.train_mean, units, layers)
     trainer = training.Trainer(args, data, model, *METHODS[method], adam=adam)
-    if not log:
-        trainer.variance = SimpleNamespace(update=lambda gradient: (0.0, 0.0))
+    trainer.variance = SimpleNamespace(update=lambda gradient: (0.0, 0.0))
     for tensor in trainer.params:  # else biases are zero, and an error in them might not be seen
         tensor += 0.05 * rng.standard_normal(tensor.shape).astype(np.float32)
     return trainer
