@@ -1,9 +1,9 @@
 """The steps of our methods in PyTorch (eager) and JAX (jit), to time ours against.
 
 The mathematics is written once, for both, in terms of `ops`: what is sum, stop_gradient, … there.
-With `tuned` it saves what can be saved in any framework: z and z̃ in one stacked pass, direct
-derivatives cut where they cancel, fused Adam. Without, it is the code that people write: a pass
-each for b, z and z̃, and Adam as it comes. Optimiser and random numbers are each framework's own.
+With `tuned` it saves what ours saves: one pass for z and z̃, no direct derivatives where they
+cancel, and fused Adam. Without, it is the code that people write: a pass each for b, z and z̃, and
+Adam as it comes. Optimiser and random numbers are each framework's own.
 """
 
 from types import SimpleNamespace
@@ -52,38 +52,38 @@ def reinforce(ops, params, x, noise, data):
 
 
 def rebar(ops, params, x, noise, data, temperature):
-    """What methods/rebar.py differentiates: f(b) (batch,), the list of log q (batch,) of every
-    layer, and the list of f at z and at z̃ (2, batch).
+    """What methods/rebar.py differentiates: f(b) (batch,) and, as lists with an element for every
+    layer, log q (batch,), and f at z and z̃, of shape (2, batch), or at z = z̃, (batch,), if tuned.
     """
     nets, u = unpack(params, len(noise)), [u for u, _ in noise]
     b, a = infer(ops, nets, x, data.mean, lambda layer, a: ops.hard(a, u[layer]))
     f_b = bound(ops, nets, x, data.offset, b, [ops.stop(a_i) for a_i in a])
+    stopped = [ops.stop(a_i) for a_i in a]
     direct = unpack([ops.stop(p) for p in params], len(noise)) if ops.tuned else nets
 
-    def relaxed_pass(l, variants):
-        """f with bits below layer l, and there z ("z"), z̃ ("z̃"), or both stacked."""
+    def relaxed_pass(first, known, slope):
+        """f with bits below the layer `first`, and there z with dz/da = slope(dz̃/da)."""
 
         def sample(layer, a_i):
-            if layer < l:
+            if layer < first:
                 return b[layer]
-            eps = ops.logit(u[layer])
-            if layer == l:  # z and z̃ are equal but for their derivatives
-                stopped, s = ops.stop(a_i), 2 * b[layer] - 1
-                slope = -ops.expm1(-abs(stopped + eps)) * ops.sigmoid(s * stopped)
-                shifted = {"z": eps + 0 * a_i, "z̃": eps + (slope - 1) * (a_i - stopped)}
-                eps = [shifted[variant] for variant in variants]
-                eps = ops.stack(eps) if len(eps) > 1 else eps[0]
-            shift = a_i * (temperature / (temperature + 1))
-            return ops.sigmoid((a_i + eps) / temperature + shift)
+            z = a_i + ops.logit(u[layer])
+            if layer == first:
+                s, fixed = 2 * b[layer] - 1, stopped[layer]
+                tilde = -ops.expm1(-abs(ops.stop(z))) * ops.sigmoid(s * fixed)
+                z = ops.stop(z) + slope(tilde) * (a[layer] - fixed)
+            return ops.sigmoid(z / temperature + a_i * (temperature / (temperature + 1)))
 
-        h, a_l = infer(ops, direct, x, data.mean, sample, a[: l + 1])
-        return bound(ops, direct, x, data.offset, h, a_l)
+        h, logits = infer(ops, direct, x, data.mean, sample, known[: first + 1])
+        return bound(ops, direct, x, data.offset, h, logits)
 
-    if ops.tuned:
-        relaxed = [relaxed_pass(l, ["z", "z̃"]) for l in range(len(noise))]
+    layers = range(len(noise))
+    if ops.tuned:  # all direct derivatives of the difference cancel
+        relaxed = [relaxed_pass(layer, stopped, lambda tilde: 1 - tilde) for layer in layers]
     else:
-        relaxed = [ops.stack([relaxed_pass(l, ["z"]), relaxed_pass(l, ["z̃"])])
-                   for l in range(len(noise))]  # fmt: skip
+        slopes = (lambda tilde: 1), (lambda tilde: tilde)
+        relaxed = [ops.stack([relaxed_pass(layer, a, slope) for slope in slopes])
+                   for layer in layers]  # fmt: skip
     return f_b, [ops.log_prob(b_i, a_i) for b_i, a_i in zip(b, a)], relaxed
 
 
@@ -95,12 +95,15 @@ def rebar_gradients(ops, params, x, noise, data, temperature, baseline, eta=None
     """
     outputs, pull = ops.vjp(lambda *params: rebar(ops, params, x, noise, data, temperature), params)
     (f_b, log_q, relaxed), n = outputs, len(x)
-    signs = ops.stack([f_b * 0 + 1 / n, f_b * 0 - 1 / n])
-    reinforce = signs[0], [(f_b - baseline) / n for _ in log_q], [0 * f for f in relaxed]
-    control = 0 * f_b, [-f[1] / n for f in relaxed], [signs for f in relaxed]
+    one = f_b * 0 + 1 / n
+    f_tilde, difference = (relaxed, one) if ops.tuned else (
+        [f[1] for f in relaxed], ops.stack([one, -one])
+    )  # fmt: skip
+    reinforce = one, [(f_b - baseline) / n for _ in log_q], [0 * f for f in relaxed]
+    control = 0 * f_b, [-f / n for f in f_tilde], [difference for _ in relaxed]
     if eta is None:
         both = [(p + q) for p, q in zip(reinforce[1], control[1])]
-        return pull((signs[0], both, control[2]))
+        return pull((one, both, control[2]))
     return [g + eta_k * h for g, eta_k, h in zip(pull(reinforce), eta, pull(control))]
 
 
