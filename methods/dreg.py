@@ -51,6 +51,7 @@ import autograd.numpy as np
 import numpy  # without autograd's wrappers, in the one loop that they would slow down
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
+from autograd.tracer import isbox
 from matplotlib.figure import Figure
 from scipy import stats
 from tqdm import tqdm
@@ -201,11 +202,11 @@ def tangent(x, value, slope):
     return value
 
 
-# Most often g is 1, and a pass over all logits is saved.
+# Most often g is 1, and a pass over all logits is saved; not if g itself is to be differentiated.
 defvjp(
     tangent,
     lambda ans, x, value, slope: (
-        lambda g: slope if numpy.all(stop_gradient(g) == 1) else g[..., None] * slope
+        lambda g: slope if not isbox(g) and numpy.all(g == 1) else g[..., None] * slope
     ),
 )
 

@@ -214,7 +214,15 @@ def promotions(m, monkeypatch):
             promoted.append("a gradient")
         return autograd.core.add_outgrads(previous, g)
 
+    init_jvp = autograd.core.JVPNode.__init__
+
+    def tangent(self, *args):
+        init_jvp(self, *args)
+        if getattr(getval(self.g), "dtype", np.float32) != np.float32:
+            promoted.append("a tangent")
+
     monkeypatch.setattr(autograd.core.VJPNode, "__init__", node)
+    monkeypatch.setattr(autograd.core.JVPNode, "__init__", tangent)
     monkeypatch.setattr(m.common, "add_outgrads", add)
     return promoted
 
