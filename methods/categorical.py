@@ -10,13 +10,7 @@ import math
 
 from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
-    bernoulli_log_prob,
-    draw_noise,
     gradients,
-    init_mlp,
-    logit,
-    mlp,
-    sigmoid,
     stop_gradient,
 )
 
@@ -72,107 +66,6 @@ def cdf(y, a, temperature):
 
 
 # ------------------------------------------------------------------------------------- the model
-
-
-class CategoricalNet:
-    """`layers` layers of `variables` (N) categoricals of `classes` (K), with tanh nets between.
-
-    Task "generate", one layer: the nets q(b|x) and p(x|b) have the `hidden` tanh layers, p's in
-    reverse order; the prior is uniform or learned. Task "predict": the upper half of the image,
-    b0, b1, …, the lower half, as one chain of such nets; there is no q, so the bound has no KL.
-    Activations have shape (..., batch, N, K), and the bound (..., batch).
-    """
-
-    def __init__(self, mean, variables=30, classes=10, layers=1, hidden=(512, 256),
-                 learned_prior=False, task="generate", dtype=np.float32):  # fmt: skip
-        self.dtype, self.task, self.n_inputs = dtype, task, len(mean)
-        self.layers, self.shape, self.learned_prior = layers, (variables, classes), learned_prior
-        self.mean = np.asarray(mean, dtype)
-        self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
-        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
-        width, hidden = variables * classes, list(hidden)
-        self.sizes = {f"q{layer}": [width, *hidden, width] for layer in range(layers)}
-        self.sizes["q0"] = [self.context or len(mean), *hidden, width]
-        self.sizes["p"] = [width, *hidden[::-1], len(mean) - self.context]
-        self.names = [f"{net}.{kind}{i}" for net, sizes in self.sizes.items()
-                      for i in range(len(sizes) - 1) for kind in "Wb"]  # fmt: skip
-        self.names += ["prior"] * learned_prior
-
-    def init(self, rng):
-        nets = [init_mlp(rng, sizes, self.dtype) for sizes in self.sizes.values()]
-        return [*itertools.chain(*nets), *[np.zeros(self.shape, self.dtype)] * self.learned_prior]
-
-    def _net(self, params, name):
-        return [p for key, p in zip(self.names, params) if key.startswith(f"{name}.")]
-
-    def prior(self, params):
-        """Logits of the prior, (N, K)."""
-        return params[-1] if self.learned_prior else np.zeros(self.shape, self.dtype)
-
-    def draw_noise(self, rng, batch):
-        """Per layer a pair (u, v) of uniforms in (0, 1), each of shape (batch, N, K)."""
-        noise = draw_noise(rng, batch, [math.prod(self.shape)] * self.layers, self.dtype)
-        return [tuple(w.reshape(batch, *self.shape) for w in uv) for uv in noise]
-
-    def centre(self, x):
-        return x - self.mean
-
-    def infer(self, params, x, sample, known_logits=()):
-        """Activations and logits of all layers, `sample(layer, logits)` being what each emits.
-
-        `known_logits`, of the lowest layers, spares computing them again.
-        """
-        below = self.centre(x)[:, : self.context or None]
-        activations, logits = [], list(known_logits)
-        for layer in range(self.layers):
-            if layer == len(logits):
-                a = mlp(self._net(params, f"q{layer}"), below)
-                logits.append(np.reshape(a, (*a.shape[:-1], *self.shape)))
-            activations.append(sample(layer, logits[layer]))
-            below = flat(activations[layer])
-        return activations, logits
-
-    def log_likelihood(self, params, x, activations):
-        """log p(x|b), or of its lower half for the task "predict"."""
-        return bernoulli_log_prob(x[:, self.context :], self.pixels(params, activations[-1]))
-
-    def bound(self, params, x, activations, logits):
-        """log p(x, b) − log q(b|x), or log p(lower half|b); linear in a relaxed b but for p."""
-        log_p = self.log_likelihood(params, x, activations)
-        if self.task == "predict":
-            return log_p
-        return log_p + sum(log_prob(b, self.prior(params)) - log_prob(b, a)
-                           for b, a in zip(activations, logits))  # fmt: skip
-
-    def pixels(self, params, b):
-        *net, bias = self._net(params, "p")
-        return mlp([*net, bias + self.offset], flat(b))
-
-    def log_weights(self, params, x, n_samples, rng):
-        """The bound for n_samples draws of b for every row of x: (n_samples, batch)."""
-        draw = lambda layer, a: draw_one_hot(rng, a, (n_samples, *a.shape[-3:]))
-        return self.bound(params, x, *self.infer(params, x, draw))
-
-    def reconstruct(self, params, x, rng):
-        """Pixel probabilities given a sample of b; "predict" keeps the upper half of x."""
-        b, _ = self.infer(params, x, lambda layer, a: draw_one_hot(rng, a, a.shape))
-        return np.concatenate([x[:, : self.context], sigmoid(self.pixels(params, b[-1]))], axis=1)
-
-    def generate(self, params, rng, n):
-        """Pixel probabilities of n images from the model, (n, pixels)."""
-        b = draw_one_hot(rng, self.prior(params), (n, *self.shape))
-        return sigmoid(self.pixels(params, b))
-
-
-def flat(b):
-    return np.reshape(b, (*b.shape[:-2], b.shape[-2] * b.shape[-1]))
-
-
-def draw_one_hot(rng, a, shape):
-    """Categorical(softmax(a)) one-hots of the given shape; not to be differentiated."""
-    below = np.cumsum(np.exp(log_softmax(a)), axis=-1)[..., :-1]  # not all: it may sum to < 1
-    chosen = np.sum(rng.random((*shape[:-1], 1), a.dtype) > below, axis=-1)
-    return np.eye(shape[-1], dtype=a.dtype)[chosen]
 
 
 # --------------------------------------------------------------------- a few variables, exactly

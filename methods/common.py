@@ -15,13 +15,9 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import contextlib
-import ctypes
 import itertools
 import math
 import warnings
-import zipfile
-from pathlib import Path
 from typing import NamedTuple
 
 import autograd.numpy as anp  # where a value may be traced
@@ -33,22 +29,6 @@ from autograd.tracer import isbox, new_box, toposort, trace_stack
 from scipy.special import ndtri
 
 
-def _keep_freed_memory():
-    """Otherwise glibc maps every large array afresh, page by page; other systems have no mallopt.
-
-    Without it a step of DReG by tests/benchmarks/speed.py takes 1.09 times as long, and the smaller
-    steps of the others 1.02 times at most.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 2**30)
-        libc.mallopt(mmap_threshold, 2**25)
-
-
-_keep_freed_memory()
-
-ROOT = Path(__file__).resolve().parent.parent
 NOISE_MARGIN = 1e-6  # uniforms stay in [margin, 1 − margin], so that logit(u) is finite in float32
 
 
@@ -280,105 +260,6 @@ def jvp(f, inputs, direction):
 # -------------------------------------------------------------------------------------------- data
 
 
-class Dataset(NamedTuple):
-    """Images as rows of uint8: bits, or grey levels 0 … levels in `train` if bits are drawn afresh.
-
-    `train`, `valid`, `test` have shape (rows, pixels); `train_mean` (pixels,) is P(pixel = 1).
-    """
-
-    name: str
-    train: np.ndarray
-    valid: np.ndarray
-    test: np.ndarray
-    levels: int
-    shape: tuple
-    verified: bool = True  # the checksums of the files it was made from were the published ones
-
-    @property
-    def train_mean(self):
-        return self.train.mean(axis=0, dtype=np.float64) / self.levels
-
-    def batch(self, rows, rng, dtype=np.float32):
-        """Training images `rows` as bits of type dtype; grey levels are probabilities of ink."""
-        return binarize(self.train[rows], self.levels, rng).astype(dtype)
-
-
-def binarize(images, levels, rng):
-    """Bits with P(1) = grey level / levels; images with one level are bits already."""
-    if levels == 1:
-        return images
-    return (rng.random(images.shape, np.float32) * levels < images).astype(np.uint8)
-
-
-class Source(NamedTuple):
-    """Which data/*.npz a dataset comes from, and the settings its users expect."""
-
-    grey: str  # the file with grey levels …
-    bits: str  # … and the one with the bits, if somebody else has fixed them
-    config: dict
-
-
-PAPER = {"steps": 2_000_000, "lr": 3e-4, "eval_epochs": 20}
-DATASETS = {
-    "digits": Source("digits", "", {"steps": 4400, "lr": 3e-3, "eval_epochs": 1}),
-    "mnist": Source("mnist", "binarized-mnist", PAPER),
-    "mnist-grey": Source("mnist", "", PAPER),
-    "omniglot": Source("omniglot", "", PAPER),
-}
-TASKS = ("generate", "predict")
-BINARIZATION_SEED = 5
-
-
-def read_images(name):
-    """The arrays of data/<name>.npz: train, valid, test, levels, shape, perhaps labels.
-
-    Raises InputError if the file is missing or is not what data/README.md describes.
-    """
-    path = ROOT / "data" / f"{name}.npz"
-    if not path.exists():
-        raise InputError(f"{path} is not there: get it with 'python data/download.py {name}'")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        pixels = math.prod(int(side) for side in arrays["shape"])
-        for split in ("train", "valid", "test"):
-            images = arrays[split]
-            if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != pixels:
-                raise ValueError(f"{split} is {images.dtype} {images.shape}")
-            if not len(images) or images.max() > arrays["levels"]:
-                raise ValueError(f"{split} is empty or brighter than {arrays['levels']}")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is not a data file of this project ({error}): delete it and get it again "
-            f"with 'python data/download.py {name}'"
-        ) from error
-    return arrays
-
-
-def load_dataset(name, dynamic=False):
-    """The Dataset called `name`: digits, mnist, mnist-grey or omniglot.
-
-    Static bits are fixed once, by their publisher or by one draw with a fixed seed. With `dynamic`
-    the training images stay grey and `batch` draws their bits afresh; validation and test are
-    always the static bits. Raises InputError for an unknown name or a file that cannot be used.
-    """
-    if name not in DATASETS:
-        raise InputError(f"--dataset: '{name}' is unknown; choose from {', '.join(DATASETS)}")
-    source, rng = DATASETS[name], np.random.default_rng(BINARIZATION_SEED)
-    static = read_images(source.bits or source.grey)
-    grey = read_images(source.grey) if dynamic and source.bits else static
-    verified = all(bool(file.get("verified", True)) for file in (static, grey))
-    shape, levels = tuple(map(int, static["shape"])), int(static["levels"])
-    splits = {}
-    for split in ("train", "valid", "test"):  # in blocks: the uniforms are four times the images
-        blocks = np.array_split(static[split], math.ceil(len(static[split]) / 1000))
-        splits[split] = np.concatenate([binarize(block, levels, rng) for block in blocks])
-    if dynamic:
-        splits["train"] = grey["train"]
-    levels = int(grey["levels"]) if dynamic else 1
-    return Dataset(name=name, levels=levels, shape=shape, verified=verified, **splits)
-
-
 # ------------------------------------------------------------------------------------------ models
 
 
@@ -423,128 +304,6 @@ class Toy:
 
     def generative_logits(self, params, activations):
         return []
-
-
-class SBN:
-    """Sigmoid belief network: `layers` stochastic layers of `hidden` bits, joined by affine maps
-    or, if `nonlinear`, by two tanh layers of the same width.
-
-    Task "generate": q(b0|x) q(b1|b0) … and p(…b1) p(b0|b1) p(x|b0) with a learned prior on top.
-    Task "predict": the upper half of the image, b0, b1, …, the lower half, as one chain of
-    conditionals; there is no other q, so the bound has no KL term.
-
-    Nets see x − mean or 2b − 1. Pixel logits have the fixed offset logit(mean), mean (pixels,)
-    being that of the training images. Activations may carry leading axes, (..., batch, hidden), to
-    run several samples of a batch in one sweep; the bound then is (..., batch).
-    """
-
-    def __init__(
-        self, mean, hidden=200, layers=1, nonlinear=False, task="generate", dtype=np.float32
-    ):
-        self.dtype, self.units, self.task, self.n_inputs = dtype, [hidden] * layers, task, len(mean)
-        self.mean = np.asarray(mean, dtype)
-        self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
-        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
-        between = [hidden] * (3 if nonlinear else 1)
-        pixels_in, pixels_out = self.context or len(mean), len(mean) - self.context
-        self.sizes = {f"q{layer}": [hidden, *between] for layer in range(layers)}
-        self.sizes["q0"] = [pixels_in, *between]
-        if task == "generate":
-            self.sizes["prior"] = [hidden]
-            self.sizes |= {f"p{layer}": [hidden, *between] for layer in range(layers - 1, 0, -1)}
-        self.sizes["p0"] = [hidden, *between[:-1], pixels_out]
-        self.names, self.slices = [], {}
-        for net, sizes in self.sizes.items():
-            tensors = [f"{net}.{kind}{i}" for i in range(len(sizes) - 1) for kind in "Wb"]
-            self.names += tensors or [net]  # the prior is one vector of logits
-            self.slices[net] = slice(len(self.names) - len(tensors or [net]), len(self.names))
-
-    def _nets(self, params):
-        """The flat list of parameters as a dict: q0, q1, …, prior, …, p1, p0."""
-        return {net: params[place] for net, place in self.slices.items()}
-
-    def init(self, rng):
-        params = []
-        for net, sizes in self.sizes.items():
-            is_prior = net == "prior"
-            params += (
-                [np.zeros(sizes, self.dtype)] if is_prior else init_mlp(rng, sizes, self.dtype)
-            )
-        return params
-
-    def draw_noise(self, rng, batch):
-        return draw_noise(rng, batch, self.units, self.dtype)
-
-    def centre(self, x):
-        """What a net sees of the images x (batch, pixels)."""
-        return x - self.mean
-
-    def infer(self, params, x, sample, known_logits=()):
-        """Run the stochastic layers; `sample(layer, logits)` decides what each of them emits.
-
-        Returns activations and logits, a list each. `known_logits`, of the lowest layers, spares
-        computing them again when a sweep starts like an earlier one.
-        """
-        nets, h = self._nets(params), self.centre(x)[:, : self.context or None]
-        activations, logits = [], list(known_logits)
-        for layer in range(len(self.units)):
-            if layer == len(logits):
-                logits.append(mlp(nets[f"q{layer}"], h))
-            activations.append(sample(layer, logits[layer]))
-            h = signed(activations[layer])
-        return activations, logits
-
-    def bound(self, params, x, activations, logits):
-        """log p(x, h) − log q(h|x), or log p(lower half|h) for the task "predict": (..., batch)."""
-        first, *rest = self.bound_terms(params, x, activations, logits)
-        return sum(rest, first)
-
-    def bound_terms(self, params, x, activations, logits):
-        """A list of terms, one per layer, whose sum is the bound; term i knows no layer above i.
-
-        log p(b_{i−1}|b_i) − log q(b_i|b_{i−1}), b_{−1} being x, and in the last one the prior.
-        """
-        nets, b = self._nets(params), activations
-        if self.task == "predict":  # the numbers 0, then the bound
-            log_p = bernoulli_log_prob(x[:, self.context :], self._pixels(nets, b[-1]))
-            return [0.0] * (len(b) - 1) + [log_p]
-        logits_p = [self._pixels(nets, b[0]), *self.generative_logits(params, b)]
-        *log_p, prior = (bernoulli_log_prob(*pair) for pair in zip([x, *b], logits_p))
-        log_p[-1] = log_p[-1] + prior
-        return [p_i - bernoulli_log_prob(b_i, a_i) for p_i, b_i, a_i in zip(log_p, b, logits)]
-
-    def generative_logits(self, params, activations):
-        """Logits of p(b_i|b_{i+1}) for every layer i, the prior's last; [] for "predict"."""
-        if self.task == "predict":
-            return []
-        nets, above = self._nets(params), activations[1:]
-        between = [mlp(nets[f"p{i}"], signed(b_i)) for i, b_i in enumerate(above, start=1)]
-        return [*between, nets["prior"][0]]
-
-    def _pixels(self, nets, h):
-        *net, bias = nets["p0"]
-        return mlp([*net, bias + self.offset], signed(h))
-
-    def log_weights(self, params, x, n_samples, rng):
-        """The bound for n_samples draws of the bits for every row of x: (n_samples, batch)."""
-        sample = lambda layer, a: draw_bits(rng, a, (n_samples, len(x), a.shape[-1]))
-        return self.bound(params, x, *self.infer(params, x, sample))
-
-    def reconstruct(self, params, x, rng):
-        """Pixel probabilities given a sample of the bits; "predict" keeps the upper half of x."""
-        b, _ = self.infer(params, x, lambda layer, a: draw_bits(rng, a, a.shape))
-        nets = self._nets(params)
-        lower = sigmoid(self._pixels(nets, b[-1] if self.task == "predict" else b[0]))
-        return np.concatenate([x[:, : self.context], lower], axis=1)
-
-    def generate(self, params, rng, n):
-        """Pixel probabilities of n images from the model, (n, pixels)."""
-        nets = self._nets(params)
-        logits = np.tile(nets["prior"][0], (n, 1))
-        for layer in range(len(self.units) - 1, -1, -1):
-            b = draw_bits(rng, logits, logits.shape)
-            logits = mlp(nets[f"p{layer}"], signed(b)) if layer else self._pixels(nets, b)
-        return sigmoid(logits)
 
 
 # ------------------------------------------------------------------------------------ ground truth
@@ -594,3 +353,22 @@ def quadrature(logits, n_u=500, n_v=1):
     v = (np.arange(n_v) + 0.5) / n_v
     u, v = (grid.reshape(-1, 1) for grid in np.meshgrid(u, v, indexing="ij"))
     return u, v, np.repeat(weights / n_v, n_v)
+
+
+class Assign(NamedTuple):
+    """In place of a gradient of aux: the tensor is not learned but a state, with this new value.
+
+    For moving averages, step counts and numbers to log: they are in the checkpoint like all of aux.
+    """
+
+    value: np.ndarray
+
+
+def assign_state(aux, aux_grads):
+    """Carry out what is to be assigned to tensors of aux; returns the gradients of the others."""
+    gradients = []
+    for tensor, g in zip(aux, aux_grads):
+        if isinstance(g, Assign):
+            tensor[...] = g.value
+        gradients.append(np.zeros_like(tensor) if isinstance(g, Assign) else g)
+    return gradients

@@ -27,9 +27,13 @@ import muprop
 import nvil
 import rebar
 import reinforce
-import training
-from common import Toy, exact_gradient, logit, quadrature, sigmoid
-from training import Assign
+from common import Assign, Toy, exact_gradient, logit, quadrature, sigmoid
+
+from harness import cli
+from harness.optimizer import flatten
+from harness.runfolder import open_run, write_rows
+from harness.streams import NOISE, stream
+from harness.trainer import train
 
 import autograd.numpy as anp
 import numpy as np
@@ -77,7 +81,7 @@ def estimate(model, params, aux, x, noise, *, methods, follow, options):
         milliseconds.append(1e3 * (time.perf_counter() - start))
         if name == follow:
             followed = bound, grads
-        g, _ = training.flatten(grads, model.dtype)
+        g, _ = flatten(grads, model.dtype)
         for average, value in zip(averages[2 * k : 2 * k + 2], (g, g * g)):
             new_averages.append(average + (1 - DECAY) * (value - average))
         own_grads += aux_grads
@@ -178,8 +182,8 @@ def learned_options(name, f, logits, moments_of):
 
 def compare_toy(args):
     """Exact mean and variance of a single sample, beside 20,000 measured; T = .5."""
-    folder, rows = training.open_run(args), []
-    rng = training.stream(args.seed, training.NOISE)
+    folder, rows = open_run(args), []
+    rng = stream(args.seed, NOISE)
     print("target  theta  method      gradient: exact       mean   variance   measured  ns/sample")
     for target in (0.2, 0.45, 0.499):
         f = lambda b, t=target: anp.sum((b - t) ** 2, axis=-1)
@@ -204,7 +208,7 @@ def compare_toy(args):
                              "ns_per_sample": ns})  # fmt: skip
                 print(f"{target:6}{theta:7}  {name:12}{exact:15.6f}{mean:11.6f}{variance:11.2e}"
                       f"{measured:11.2e}{ns:11.0f}")  # fmt: skip
-    training.write_rows(folder / "log.csv", rows)
+    write_rows(folder / "log.csv", rows)
     if not args.no_plots:
         plot_toy(folder / "toy.png", rows)
     print(f"run folder  {folder}")
@@ -225,11 +229,11 @@ def plot_toy(path, rows):
 
 
 def main(argv=None):
-    p = training.parser("compare", __doc__, steps=2000)
+    p = cli.parser("compare", __doc__, steps=2000)
     p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", choices=[*METHODS])
     p.flag("--methods", "comma-separated; default: all", metavar="A,B,…")
     p.flag("--as-released", "REBAR's published construction, biased", action="store_true")
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     if args.toy:
         return compare_toy(args)
     methods = list(dict.fromkeys(args.methods.split(",") if args.methods else METHODS))
@@ -247,11 +251,11 @@ def main(argv=None):
     rebars = {name: {"as_released": args.as_released} for name in ("REBAR", "DynamicREBAR")}
     ours = partial(estimate, methods=methods, follow=args.follow, options=rebars)
     init, log = (partial(function, methods=methods) for function in (init_aux, report))
-    folder, rows = training.train(args, ours, init, log)
+    folder, rows = train(args, ours, init, log)
     print_table(rows[-1], methods)
     if not args.no_plots:
         plot(folder / "compare.png", rows, methods)
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

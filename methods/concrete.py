@@ -28,8 +28,9 @@ decay, Adam as for every method here. Variables of K classes are in gumbel_softm
 import math
 from functools import partial
 
-import training
+import reinforce
 from common import (  # before numpy: it chooses the number of BLAS threads
+    Assign,
     InputError,
     Toy,
     bernoulli_log_prob,
@@ -41,6 +42,9 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     softplus,
     stop_gradient,
 )
+from harness import cli
+from harness.toy import train_toy
+from harness.trainer import train
 
 import autograd.numpy as np
 
@@ -145,7 +149,7 @@ def estimate(model, params, aux, x, noise, *, temperature=None, anneal_rate=None
     T = schedule(step, temperature or TEMPERATURE[objective], anneal_rate, min_temperature)
     f_b, f_h, grads = concrete(model, params, x, noise, T, objective=objective, **options)
     state = step + 1, T, np.sum(f_h) / len(f_h)
-    return f_b, grads, [training.Assign(np.array(value, model.dtype)) for value in state]
+    return f_b, grads, [Assign(np.array(value, model.dtype)) for value in state]
 
 
 # ------------------------------------------------------------------------------------ toy and main
@@ -172,14 +176,12 @@ def report(model, aux):
 
 
 def toy(args, estimate):
-    import reinforce  # only to draw it beside this method
-
     plain = partial(reinforce.estimate, baseline="none"), reinforce.init_aux
-    training.train_toy(args, {"REINFORCE": plain, "Concrete": (estimate, init_aux)})
+    train_toy(args, {"REINFORCE": plain, "Concrete": (estimate, init_aux)})
 
 
 def main(argv=None):
-    p, positive = training.parser("concrete", __doc__), training.POSITIVE
+    p, positive = cli.parser("concrete", __doc__), cli.POSITIVE
     p.flag("--objective", "f(h), see above", choices=("log-mass", "density"))
     p.flag("--relaxation", "of the bits", choices=("concrete", "rebar"))
     p.flag("--straight-through", "hard bits forward, relaxed backward", action="store_true")
@@ -187,7 +189,7 @@ def main(argv=None):
     p.flag("--prior-temperature", "T of p, with density", PRIOR_TEMPERATURE, type=positive)
     p.flag("--anneal-rate", "R: T = max(minimum, exp(-R step))", type=positive, metavar="R")
     p.flag("--min-temperature", "the minimum, with --anneal-rate", MIN_TEMPERATURE, type=positive)
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     if args.objective == "density" and (args.straight_through or args.relaxation != "concrete"):
         p.error(NO_DENSITY)
     if args.anneal_rate and args.temperature:
@@ -197,8 +199,8 @@ def main(argv=None):
     ours = partial(estimate, **{name: getattr(args, name) for name in names})
     if args.toy:
         return toy(args, ours)
-    return training.train(args, partial(ours, samples=args.samples), init_aux, report)
+    return train(args, partial(ours, samples=args.samples), init_aux, report)
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

@@ -23,37 +23,29 @@ further, and validation and test bits are fixed.
     python methods/dreg.py
 """
 
-import itertools
 import math
 import sys
 import zipfile
 from functools import partial
 from pathlib import Path
 
-import training
 from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
-    affine,
     gradients,
-    load_dataset,
     log_mean_exp,
-    logit,
-    mlp,
-    outer,
-    sigmoid,
-    softplus,
     stop_gradient,
-    tanh,
-    times,
 )
+from harness import cli
+from harness.diagnostics import GradientVariance, bias_check, log_variance_and_snr
+from harness.data import load_dataset
+from harness.gaussian import GaussianVAE, log_normal, tangent
+from harness.optimizer import flatten
+from harness.runfolder import open_run, print_row, write_json, write_rows
+from harness.streams import INIT, stream
+from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
-import numpy  # without autograd's wrappers, in the one loop that they would slow down
-from autograd.extend import defvjp, primitive
-from autograd.numpy.numpy_vjps import unbroadcast_f
-from autograd.tracer import isbox
 from matplotlib.figure import Figure
-from scipy import stats
 from tqdm import tqdm
 
 # -------------------------------------------------------------------------------- the estimators
@@ -123,25 +115,6 @@ def without_each(log_w):
     return log_mean_exp(log_w, 1) + math.log(K / (K - 1)), softmax(log_w, 1)
 
 
-@primitive
-def log_normal(z, mu, sigma):
-    """log N(z; μ, σ²) in nats, summed over the last axis."""
-    scaled = (z - mu) / sigma
-    constant = 0.5 * math.log(2 * math.pi) * z.shape[-1]
-    squares = numpy.einsum("...i,...i->...", scaled, scaled)
-    return -0.5 * squares - numpy.sum(numpy.log(sigma), axis=-1) - constant
-
-
-defvjp(
-    log_normal,
-    lambda ans, z, mu, sigma: unbroadcast_f(z, lambda g: g[..., None] * (mu - z) / sigma**2),
-    lambda ans, z, mu, sigma: unbroadcast_f(mu, lambda g: g[..., None] * (z - mu) / sigma**2),
-    lambda ans, z, mu, sigma: unbroadcast_f(
-        sigma, lambda g: g[..., None] * (((z - mu) / sigma) ** 2 - 1) / sigma
-    ),
-)
-
-
 # ----------------------------------------------- their gradients, with one pass through the decoder
 
 
@@ -194,38 +167,6 @@ def generative_weights(estimator, log_w):
     mean = lambda arrays: ([np.sum(surrogate(*arrays)) / log_w.shape[1]], [])
     (((c,),), _) = gradients(mean, [log_w])
     return c
-
-
-@primitive
-def tangent(x, value, slope):
-    """The value (...) of a function of x (..., n) whose derivative `slope`, like x, is known."""
-    return value
-
-
-# Most often g is 1, and a pass over all logits is saved; not if g itself is to be differentiated.
-defvjp(
-    tangent,
-    lambda ans, x, value, slope: (
-        lambda g: slope if not isbox(g) and numpy.all(g == 1) else g[..., None] * slope
-    ),
-)
-
-
-@primitive
-def weighted_affine(h, W, b, c):
-    """affine(h, W, b), but row h_k counts c_k times in the gradients of W and b, not in h's own.
-
-    c may be filled in until the backward pass begins. First derivatives only.
-    """
-    return affine.fun(h, W, b)
-
-
-defvjp(
-    weighted_affine,
-    lambda ans, h, W, b, c: lambda g: times(g, np.transpose(W)),
-    lambda ans, h, W, b, c: lambda g: outer(c[..., None] * h, g),
-    lambda ans, h, W, b, c: lambda g: outer(c[..., None], g)[0],
-)
 
 
 def all_gradients(estimators, model, params, aux, x, noise, *, alpha=0.9, frozen=False):
@@ -306,142 +247,10 @@ def gradient_samples(log_joint, mu, log_sigma, eps, estimator="dreg", **options)
 # ------------------------------------------------------------------------------------- the model
 
 
-def bernoulli(x, logits):
-    """log Bernoulli(x|σ(logits)) (K, batch) in nats, and its derivative x − σ(logits).
-
-    x has shape (batch, pixels), logits l (K, batch, pixels). Both results from t = tanh(l / 2),
-
-        σ(l) = (1 + t) / 2,    log p = (x − 1/2) l − |l| / 2 + log(1 + |t|) − log 2,
-
-    and a few samples at a time, in two buffers, so that it all stays in the cache.
-    """
-    log_p, slope = numpy.empty(logits.shape[:-1], logits.dtype), numpy.empty_like(logits)
-    centred, ones = x - 0.5, numpy.ones(logits.shape[-1], logits.dtype)
-    step = max(1, 96 // len(x))
-    half, t = numpy.empty_like(logits[:step]), numpy.empty_like(logits[:step])
-    for k in range(0, len(logits), step):
-        part, l = slice(k, k + step), logits[k : k + step]
-        half, t = half[: len(l)], t[: len(l)]
-        numpy.tanh(numpy.multiply(l, 0.5, out=half), out=t)
-        numpy.add(numpy.multiply(t, -0.5, out=slope[part]), centred, out=slope[part])
-        terms = numpy.log1p(numpy.abs(t, out=t), out=t)
-        terms -= numpy.abs(half, out=half)
-        log_p[part] = numpy.einsum("kbp,bp->kb", l, centred) + terms @ ones
-    return log_p - math.log(2) * logits.shape[-1], slope
-
-
-class GaussianVAE:
-    """z ~ N(0, I) of `latent` units, pixels p(x|z), inference network q(z|x), all in float32.
-
-    Every network has two tanh layers of `hidden` units. Task "predict": the upper half of the image
-    is the context, z ~ N(μ, σ²) given it by a network of its own, and the lower half is modelled
-    given both; q sees the whole image. Noise has K = n_samples samples, the second half of them
-    mirrored if `antithetic`; raises InputError if K is odd then.
-    """
-
-    def __init__(self, mean, latent=50, hidden=200, task="generate", n_samples=1,
-                 antithetic=False, dtype=np.float32):  # fmt: skip
-        if antithetic and n_samples % 2:
-            raise InputError(f"--antithetic: --samples has to be even, not {n_samples}")
-        self.latent, self.task, self.dtype = latent, task, dtype
-        self.n_samples, self.antithetic, self.n_inputs = n_samples, antithetic, len(mean)
-        self.mean = np.asarray(mean, dtype)
-        self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
-        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
-        self.sizes = {"q": [len(mean), hidden, hidden, 2 * latent],
-                      "p": [latent + self.context, hidden, hidden, len(self.offset)]}  # fmt: skip
-        if self.context:
-            self.sizes["prior"] = [self.context, hidden, hidden, 2 * latent]
-        self.names = [f"{net}.{kind}{i}" for net in self.sizes for i in range(3) for kind in "Wb"]
-
-    def init(self, rng):
-        """Xavier: uniform in ±√(6 / (n + m)); biases zero."""
-        params = []
-        for sizes in self.sizes.values():
-            for n, m in itertools.pairwise(sizes):
-                W = math.sqrt(6 / (n + m)) * rng.uniform(-1, 1, (n, m))
-                params += [W.astype(self.dtype), np.zeros(m, self.dtype)]
-        return params
-
-    def split(self, params):
-        """(phi, theta): the parameters of the inference network and of the generative model."""
-        return params[:6], params[6:]
-
-    def draw_noise(self, rng, batch):
-        """[ε of shape (K, batch, latent)]."""
-        K = self.n_samples // 2 if self.antithetic else self.n_samples
-        eps = rng.standard_normal((K, batch, self.latent), self.dtype)
-        return [np.concatenate([eps, -eps]) if self.antithetic else eps]
-
-    def q(self, phi, x):
-        """μ and σ (batch, latent) of q(z|x) for images x (batch, pixels)."""
-        return self._gaussian(phi, x - self.mean)
-
-    def prior(self, theta, x):
-        """Mean and σ of p(z), or of p(z|upper half of x): (latent,) or (batch, latent)."""
-        if self.context:
-            return self._gaussian(theta[6:], (x - self.mean)[:, : self.context])
-        return np.zeros(self.latent, self.dtype), np.ones(self.latent, self.dtype)
-
-    def _gaussian(self, net, h):
-        h = mlp(net, h)
-        return h[:, : self.latent], softplus(h[:, self.latent :] + 0.25)
-
-    def log_likelihood(self, theta, x, z, c=None):
-        """log p(x|z), or log p(lower half|upper half, z): (..., batch) nats for z (..., batch, D).
-
-        The samples have the weights c in the gradients of theta; see weighted_affine.
-        """
-        c = np.ones(z.shape[:-1], self.dtype) if c is None else c
-        logits = self._pixels(theta, x, z, c)
-        return tangent(logits, *bernoulli(x[:, self.context :], stop_gradient(logits)))
-
-    def _pixels(self, theta, x, z, c):
-        """Logits of the pixels that are modelled."""
-        W1, b1, W2, b2, W3, b3 = theta[:6]
-        if self.context:
-            upper = (x - self.mean)[:, : self.context]
-            upper = np.broadcast_to(upper, (*z.shape[:-1], self.context))
-            z = np.concatenate([z, upper], axis=-1)
-        h = tanh(weighted_affine(z, W1, b1, c))
-        h = tanh(weighted_affine(h, W2, b2, c))
-        return weighted_affine(h, W3, b3 + self.offset, c)
-
-    def weighted_samples(self, params, x, n_samples, rng):
-        """Samples z (n_samples, batch, latent) of q(z|x), and log p(x, z) − log q(z|x) of each."""
-        phi, theta = self.split(params)
-        mu, sigma = self.q(phi, x)
-        z = mu + sigma * rng.standard_normal((n_samples, *mu.shape), self.dtype)
-        log_p = self.log_likelihood(theta, x, z) + log_normal(z, *self.prior(theta, x))
-        return z, log_p - log_normal(z, mu, sigma)
-
-    def log_weights(self, params, x, n_samples, rng):
-        """log p(x, z) − log q(z|x) in nats of fresh samples: (n_samples, batch)."""
-        return self.weighted_samples(params, x, n_samples, rng)[1]
-
-    def reconstruct(self, params, x, rng):
-        """Pixel probabilities at the z of the largest weight; "predict" keeps the upper half of x
-        and takes z from its prior, which does not see the lower one."""
-        theta = self.split(params)[1]
-        if self.context:
-            mu, sigma = self.prior(theta, x)
-            z = mu + sigma * rng.standard_normal(mu.shape, self.dtype)
-        else:
-            z, log_w = self.weighted_samples(params, x, self.n_samples, rng)
-            z = z[np.argmax(log_w, axis=0), np.arange(len(x))]
-        pixels = sigmoid(self._pixels(theta, x, z, np.ones(len(x), self.dtype)))
-        return np.concatenate([x[:, : self.context], pixels], axis=1)
-
-    def generate(self, params, rng, n):
-        """Pixel probabilities of n images from the model of task "generate": (n, pixels)."""
-        z = rng.standard_normal((n, self.latent), self.dtype)
-        return sigmoid(self._pixels(self.split(params)[1], None, z, np.ones(n, self.dtype)))
-
-
 # ----------------------------------------------------------------------------------------- training
 
 
-class Trainer(training.Trainer):
+class DregTrainer(Trainer):
     """Trains by the first of the estimators `names` and follows the inference gradients of all."""
 
     DECAY = 0.99
@@ -453,7 +262,7 @@ class Trainer(training.Trainer):
         )  # fmt: skip
         self.copies, self.names, self.options, self.tracked = 1, names, options, {}
         size = sum(p.size for p in model.split(self.params)[0])
-        self.moments = {name: training.GradientVariance(size, self.DECAY) for name in names}
+        self.moments = {name: GradientVariance(size, self.DECAY) for name in names}
 
     def tracked_estimate(self, model, params, aux, x, noise):
         bound, phi, theta, aux_grads = all_gradients(
@@ -461,7 +270,7 @@ class Trainer(training.Trainer):
         )
         self.tracked = {}
         for name, g in zip(self.names, phi):
-            gradient = training.flatten(g, model.dtype)[0]
+            gradient = flatten(g, model.dtype)[0]
             log_variance, snr = log_variance_and_snr(self.moments[name], gradient)
             label = "" if name == self.names[0] else f"/{name}"
             self.tracked[f"log_inference_variance{label}"] = log_variance
@@ -483,23 +292,6 @@ class Trainer(training.Trainer):
         return rows
 
 
-def log_variance_and_snr(moments, gradient):
-    """log mean_d Var g_d, and √(mean_d (E g_d)² / mean_d Var g_d), by moving averages.
-
-    Both without the bias of averages over few gradients: with weights a_i that sum to 1, m1 still
-    has Σ a_i² =: q of the variance, which the moments' variance lacks and the squared mean has too
-    much of. Of one gradient all is taken for variance.
-    """
-    raw, _ = moments.update(gradient)
-    d, t, size = moments.decay, moments.t, len(gradient)
-    mean_square = float(moments.m1 @ moments.m1) * ((1 - d) / (1 - d**t)) ** 2 / size
-    if t == 1:
-        return math.log(max(mean_square, 1e-300)), 0.0
-    q = (1 - d) * (1 + d**t) / ((1 + d) * (1 - d**t))
-    variance = max(raw / (1 - q), 1e-300)
-    return math.log(variance), math.sqrt(max(mean_square / variance - q, 0.0))
-
-
 def load_params(trainer, flag, folder):
     """Put the parameters of the run in `folder` into the trainer; InputError if they do not fit."""
     path = Path(folder) / "checkpoint.npz"
@@ -513,75 +305,6 @@ def load_params(trainer, flag, folder):
     trainer.flat_params[...] = params
     if aux.shape == trainer.flat_aux.shape:
         trainer.flat_aux[...] = aux
-
-
-# ---------------------------------------------------------------------------------- the bias check
-
-FALSE_ALARM, POWER = 1e-3, 0.99
-
-
-def bias_check(trainer, against, precision, most_draws):
-    """Is the expected inference gradient of trainer.names[0] that of the estimator `against`?
-
-    Paired: each draw is a minibatch, with both gradients from the same noise. Nothing is trained.
-    The test of the paper's code is one t for the mean difference over all parameters, in which
-    biases of opposite sign cancel. Here every parameter also has a t of its own, and the largest
-    decides, at a level that makes a false alarm in any of them as rare as FALSE_ALARM (Bonferroni).
-    It ends when a bias of `precision` times the gradient's norm, in any single parameter, would be
-    found with probability POWER, or after `most_draws`. Returns a dict of what was found, with the
-    verdict in words.
-    """
-    model, names = trainer.model, [trainer.names[0], against]
-    options, n, pooled = trainer.options | {"frozen": True}, 0, []
-    total = total_square = gradient = 0.0  # sums over draws, (parameters,)
-    gradient_square = difference_square = 0.0  # sums of squared norms
-    while True:
-        x, noise = trainer.draw()
-        trainer.step_count += 1  # other images and other noise next time
-        _, (g, h), *_ = all_gradients(
-            names, model, trainer.params, trainer.aux, x, noise, **options
-        )
-        g, h = (training.flatten(arrays, np.float64)[0] for arrays in (g, h))
-        d, n = g - h, n + 1
-        pooled.append(np.mean(d))
-        total, total_square, gradient = total + d, total_square + d * d, gradient + h
-        gradient_square, difference_square = gradient_square + h @ h, difference_square + d @ d
-        if n < most_draws and n % 100:
-            continue
-        mean = total / n
-        error = np.sqrt(np.maximum(total_square / n - mean**2, 0) / (n - 1))
-        t = np.abs(mean) / np.maximum(error, 1e-300)
-        limit = stats.t.isf(FALSE_ALARM / (2 * len(t)), n - 1)
-        # squared norms of the expectations, without the noise that those of the means have
-        norm, bias = (
-            math.sqrt(max(s @ s - squares, 0) / (n * (n - 1)))
-            for s, squares in ((gradient, gradient_square), (total, difference_square))
-        )
-        detectable = (limit + stats.norm.isf(1 - POWER)) * error.max() / max(norm, 1e-300)
-        result = {
-            "draws": n, "pooled_t": float(np.mean(pooled) / (np.std(pooled, ddof=1) / n**0.5)),
-            "largest_t": float(t.max()), "limit": float(limit), "detectable": float(detectable),
-            "bias_norm": bias / max(norm, 1e-300), "gradient_norm": norm,
-        }  # fmt: skip
-        tqdm.write("  ".join(f"{key} {value:.4g}" for key, value in result.items()))
-        if detectable <= precision or n >= most_draws:
-            break
-    return result | {"verdict": verdict(names, result, precision, len(t))}
-
-
-def verdict(names, result, precision, n_parameters):
-    """The outcome of bias_check in words."""
-    name, against = names
-    rate = f"false alarms: {FALSE_ALARM:g} of all checks"
-    if result["largest_t"] > result["limit"]:
-        return (f"{name} is biased with respect to {against}: the largest |t| of a parameter is "
-                f"{result['largest_t']:.1f}, above {result['limit']:.1f} ({rate}); the norm of "
-                f"the bias is about {result['bias_norm']:.2g} of the gradient's")  # fmt: skip
-    found = (f"a bias of {result['detectable']:.2g} of the gradient's norm in any one of "
-             f"{n_parameters} parameters would be found with probability {POWER}")  # fmt: skip
-    if result["detectable"] <= precision:
-        return f"no bias of {name} with respect to {against} found: {found} ({rate})"
-    return f"undecided after {result['draws']} draws: only {found}; raise --draws"
 
 
 # ------------------------------------------------------------------------------------ toy and main
@@ -621,7 +344,7 @@ def signal_to_noise(estimators, K, n, rng, problem):
 
 def toy(args):
     """--toy: SNR against K on a linear-Gaussian model of 20 dimensions (arXiv 1802.04537)."""
-    rng, folder = training.stream(args.seed, training.INIT), training.open_run(args)
+    rng, folder = stream(args.seed, INIT), open_run(args)
     problem, counts = linear_gaussian(rng), [1, 2, 4, 8, 16, 32, 64, 125, 250, 500, 1000]
     names, rows = ("dreg", "iwae", "rws-dreg", "rws", "stl"), []
     log_joint, mu, log_sigma, log_p_x = problem
@@ -632,11 +355,11 @@ def toy(args):
         z = mu + np.exp(log_sigma) * rng.standard_normal((K, 2000, len(mu)))
         bound = np.mean(log_mean_exp(log_joint(z) - log_normal(z, mu, np.exp(log_sigma)), 0))
         rows.append({"K": K, **snr, "gap": float(log_p_x - bound)})
-        training.print_row(rows[-1], header=len(rows) == 1)
-    training.write_rows(folder / "log.csv", rows)
+        print_row(rows[-1], header=len(rows) == 1)
+    write_rows(folder / "log.csv", rows)
     slopes = {name: np.polyfit(np.log(counts[5:]), np.log([r[name] for r in rows[5:]]), 1)[0]
               for name in names}  # fmt: skip
-    training.write_json(folder / "summary.json", {"slopes": slopes, "log_p_x": float(log_p_x)})
+    write_json(folder / "summary.json", {"slopes": slopes, "log_p_x": float(log_p_x)})
     tqdm.write("slope of log SNR over log K, K >= 32: "
                + ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items()))  # fmt: skip
     if not args.no_plots:
@@ -653,12 +376,12 @@ def toy(args):
 
 
 def main(argv=None):
-    count, positive = training.COUNT, training.POSITIVE
-    p = training.parser("dreg", __doc__, sbn=False, dynamic=True, batch_size=32, samples=None,
+    count, positive = cli.COUNT, cli.POSITIVE
+    p = cli.parser("dreg", __doc__, sbn=False, dynamic=True, batch_size=32, samples=None,
                         digits={"steps": 3000, "lr": 2e-3, "eval_epochs": 10, "samples": 16},
                         full={"samples": 64})  # fmt: skip
     p.flag("--estimator", "of the inference network's gradient", choices=ESTIMATORS)
-    share = training.number(float, 0, 1)
+    share = cli.number(float, 0, 1)
     p.flag("--alpha", "of dreg-alpha: 0 is dreg, 1 rws-dreg", 0.9, type=share)
     p.flag("--antithetic", "mirror half of the samples", action="store_true")
     p.flag("--latent", "units of z", 50, type=count, metavar="D")
@@ -671,9 +394,9 @@ def main(argv=None):
            nargs="?", const="", metavar="DIR")  # fmt: skip
     p.flag("--against", "what --bias-check compares with", "iwae", choices=ESTIMATORS)
     p.flag("--precision", "of --bias-check: the bias to find, over the norm", 0.1, type=positive)
-    p.flag("--draws", "at most, of --bias-check", 5000, type=training.number(int, 2), metavar="N")
+    p.flag("--draws", "at most, of --bias-check", 5000, type=cli.number(int, 2), metavar="N")
     p.flag("--toy", "the signal-to-noise ratio against K", action="store_true")
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     if args.toy:
         return toy(args)
     tracked = args.track.split(",") if args.track else []
@@ -691,17 +414,17 @@ def main(argv=None):
     model = GaussianVAE(data.train_mean, args.latent, args.hidden, args.task, args.samples,
                         args.antithetic)  # fmt: skip
     options = {"alpha": args.alpha, "frozen": args.inference_only is not None}
-    trainer = Trainer(args, data, model, names, options)
+    trainer = DregTrainer(args, data, model, names, options)
     for flag in ("inference_only", "bias_check"):
         if getattr(args, flag):
             load_params(trainer, f"--{flag.replace('_', '-')}", getattr(args, flag))
     if args.bias_check is None:
-        return training.fit(trainer)
-    folder = training.open_run(args) if args.bias_check else training.fit(trainer)[0]
-    result = bias_check(trainer, args.against, args.precision, args.draws)
-    training.write_json(folder / "bias_check.json", result)
+        return fit(trainer)
+    folder = open_run(args) if args.bias_check else fit(trainer)[0]
+    result = bias_check(all_gradients, trainer, args.against, args.precision, args.draws)
+    write_json(folder / "bias_check.json", result)
     tqdm.write(f"{result['verdict']}\nrun folder {folder}")
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

@@ -28,171 +28,35 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-import training
 from common import (  # before numpy: it chooses the number of BLAS threads
-    InputError,
+    Assign,
     bernoulli_log_prob,
-    draw_bits,
-    draw_noise,
     gradients,
     hard_sample,
-    init_mlp,
-    load_dataset,
     log_mean_exp,
-    logit,
-    outer,
     sigmoid,
     softplus,
     stop_gradient,
-    tanh,
     times,
 )
+import rbm as boltzmann
+from rbm import SAMPLERS, ais, energy, fair_bits, sample_moments
+
+from harness import cli
+from harness.data import load_dataset
+from harness.hierarchy import DVAE, KEEP, STRUCTURES, mean_and_variance, sides, standardize
+from harness.streams import AIS, CHAINS, GIBBS, stream
+from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
-from autograd.scipy.special import logsumexp
 from scipy.special import ndtr, ndtri
-from tqdm import tqdm
 
 # ------------------------------------------------------------- 1. the RBM, a list b1, b2, W: energy
 
 
-def energy(rbm, z1, z2):
-    """E(z) = −b1'z1 − b2'z2 − z1'W z2, in nats, for z1 (..., n1) and z2 (..., n2): (...)."""
-    b1, b2, W = rbm
-    return -np.sum(b1 * z1, axis=-1) - np.sum((b2 + times(z1, W)) * z2, axis=-1)
-
-
-def enumerate_rbm(rbm):
-    """Exact (log Z, moments) by a sum over all states of the smaller side; see sample_moments.
-
-    Raises InputError (a ValueError) if that side has more than 20 units.
-    """
-    b1, b2, W = rbm
-    if len(b1) > len(b2):
-        log_Z, (m2, m1, m21) = enumerate_rbm([b2, b1, W.T])
-        return log_Z, [m1, m2, m21.T]
-    n = len(b1)
-    if n > 20:
-        raise InputError(f"enumeration is for at most 20 units on a side, not {n}")
-    log_Z, moments = -np.inf, [np.zeros_like(p) for p in rbm]
-    for states in np.array_split(np.arange(2**n), max(1, 2**n // 4096)):
-        z1 = ((states[:, None] >> np.arange(n)) & 1).astype(W.dtype)
-        a2 = b2 + z1 @ W
-        log_p = z1 @ b1 + np.sum(softplus(a2), axis=1)  # of z1, without −log Z
-        new = np.logaddexp(log_Z, logsumexp(log_p, 0))
-        p, z2 = np.exp(log_p - new)[:, None], sigmoid(a2)  # z2 is E[z2 | z1]
-        sums = np.sum(p * z1, axis=0), np.sum(p * z2, axis=0), (p * z1).T @ z2
-        moments = [np.exp(log_Z - new) * m + s for m, s in zip(moments, sums)]
-        log_Z = new
-    return log_Z, moments
-
-
 # ------------------------------------------------------------------------ sampling from the RBM
-
-
-def fair_bits(rng, chains, rbm):
-    """(z1, z2) of shapes (chains, n1), (chains, n2), in the type of the RBM: its state at W = 0."""
-    return [(rng.random((chains, len(b))) < 0.5).astype(b.dtype) for b in rbm[:2]]
-
-
-def gibbs(rbm, z1, z2, rng, sweeps):
-    """`sweeps` times z2 | z1, then z1 | z2, for all chains (rows) at once and in place."""
-    b1, b2, W = rbm
-    buffers = [(np.empty_like(z), np.empty_like(z)) for z in (z1, z2)]
-    with np.errstate(over="ignore", invalid="ignore"):  # exp(a) = inf is a probability of 1
-        for _ in range(sweeps):
-            _flip(z1, W, b2, rng, *buffers[1], z2)
-            _flip(z2, W.T, b1, rng, *buffers[0], z1)
-
-
-def _flip(given, W, b, rng, a, u, z):
-    """z = 1[u > σ(−a)], a = given W + b, written as u (1 + exp(a)) > 1: no pass but in place."""
-    np.matmul(given, W, out=a)
-    a += b
-    np.exp(a, out=a)
-    a += 1
-    a *= rng.random(out=u, dtype=u.dtype)
-    np.greater(a, 1, out=z)
-
-
-def sample_moments(z1, z2, w=None):
-    """[E z1, E z2, E z1 z2'] over chains, equally or by weights w (Σ w = 1): d log Z / d rbm."""
-    w = np.full(len(z1), 1 / len(z1), z1.dtype) if w is None else w
-    return [w @ z1, w @ z2, outer(w[:, None] * z1, z2)]
-
-
-def pcd(old, new, z1, z2, rng, sweeps):
-    """Persistent contrastive divergence: the chains of RBM `old` make `sweeps` sweeps in `new`.
-
-    Returns the change of log Z, −log mean exp(E_new − E_old) over the chains where they arrive:
-    sound as long as the sweeps keep up with the RBM. In place.
-    """
-    gibbs(new, z1, z2, rng, sweeps)
-    return -float(log_mean_exp(-_log_weights(old, new, z1, z2), 0))
-
-
-def population_annealing(old, new, z1, z2, rng, sweeps, min_ess=0.5):
-    """The chains of RBM `old` make `sweeps` sweeps in it, are weighted by exp(E_old − E_new), and
-    resampled to be those of `new` (Hukushima & Iba 2003). Returns the change of log Z. In place.
-
-    If the effective sample size is below min_ess of the chains, the way is halved until it is not,
-    and the rest follows in the same manner. The sweeps come first: `new` is made from the moments
-    of these very chains, and their noise would be in E_old − E_new if they had not moved since.
-    """
-    start, log_ratio = 0.0, 0.0  # start: where on the way from old to new
-    while start < 1:
-        here = [p + (p_new - p) * p.dtype.type(start) for p, p_new in zip(old, new)]
-        gibbs(here, z1, z2, rng, sweeps)
-        # E is linear in the parameters: a part of the way has that part of the log-weights
-        log_w, part = (1 - start) * _log_weights(old, new, z1, z2), 1.0
-        while effective_sample_size(part * log_w) < min_ess * len(z1):
-            part /= 2
-        start = 1.0 if part == 1 else start + part * (1 - start)
-        log_ratio += float(log_mean_exp(part * log_w, 0))
-        rows = resample(part * log_w, rng.random())
-        z1[...], z2[...] = z1[rows], z2[rows]
-    return log_ratio
-
-
-def _log_weights(old, new, z1, z2):
-    """E_old − E_new of every chain, in double precision."""
-    return -energy([p_new - p for p, p_new in zip(old, new)], z1, z2).astype(float)
-
-
-def effective_sample_size(log_w):
-    """(Σ w)² / Σ w², between 1 and the number of weights."""
-    w = np.exp(log_w - log_w.max())
-    return w.sum() ** 2 / (w @ w)
-
-
-def resample(log_w, u):
-    """Systematic resampling: row i comes up ⌊n w_i⌋ or ⌈n w_i⌉ times, Σ w = 1; u is uniform."""
-    n, ends = len(log_w), np.cumsum(np.exp(log_w - log_w.max()))
-    rows = np.searchsorted(ends, (np.arange(n) + u) / n * ends[-1], side="right")
-    return np.minimum(rows, n - 1)  # should u round up to 1
-
-
-SAMPLERS = {"pa": population_annealing, "pcd": pcd}
-
-
-def ais(rbm, rng, chains=1024, temperatures=1000):
-    """(log Z, its standard error, moments) by annealed importance sampling; Z itself is unbiased.
-
-    The chains start as fair bits, log Z = (n1 + n2) log 2, and pass through the RBMs k/K · (b1, b2,
-    W), k = 1 … K, with one Gibbs sweep in each (Neal 2001, arXiv physics/9803008).
-    """
-    z1, z2 = fair_bits(rng, chains, rbm)
-    log_w = np.zeros(chains)
-    for k in range(1, temperatures + 1):
-        log_w -= energy(rbm, z1, z2) / temperatures
-        if k < temperatures:
-            gibbs([p * p.dtype.type(k / temperatures) for p in rbm], z1, z2, rng, 1)
-    log_Z = sum(map(len, rbm[:2])) * math.log(2) + log_mean_exp(log_w, 0)
-    w = np.exp(log_w - logsumexp(log_w))
-    error = w.std(ddof=1) * math.sqrt(chains)  # of Z, over Z
-    return float(log_Z), float(error), sample_moments(z1, z2, w.astype(z1.dtype))
 
 
 # ------------------------------------------------------------ 2. smoothing: ζ ~ r(ζ|z) near the bit
@@ -334,15 +198,6 @@ defvjp(
 # ------------------------------------------- 3. −KL(q(ζ or z|x) || prior), as each variant has it
 
 
-def sides(groups):
-    """(side 1, side 2) of the RBM: the first and the second half of all units, (..., n) each."""
-    if len(groups) == 1:
-        n = groups[0].shape[-1] // 2
-        return groups[0][..., :n], groups[0][..., n:]
-    halves = groups[: len(groups) // 2], groups[len(groups) // 2 :]
-    return [h[0] if len(h) == 1 else np.concatenate(h, axis=-1) for h in halves]
-
-
 def bernoulli_entropy(a):
     """Elementwise, in nats, of logits a."""
     return softplus(a) - a * sigmoid(a)
@@ -461,172 +316,6 @@ VARIANTS = {
 
 # --------------------------------------------------------------------------------- 4. the networks
 
-# Groups of latent units, and tanh layers in q of every group and in p(x|ζ).
-STRUCTURES = {
-    "2-layer-nonlin": (2, 2),
-    "1-layer-lin": (1, 0),
-    "1-layer-nonlin": (1, 2),
-    "4-layer-nonlin": (4, 2),
-}
-BATCH_NORM_EPSILON, KEEP = 1e-2, 0.8  # KEEP: of the moving averages, at every step
-
-
-def mean_and_variance(h):
-    """Mean and variance of every unit over the rows; float32 stays."""
-    mean = np.sum(h, axis=0) / len(h)
-    return mean, np.sum((h - mean) ** 2, axis=0) / len(h)
-
-
-@primitive
-def standardize(h):
-    """Batch norm in training: (h − mean) / √(variance + ε), of the rows of h (rows, units)."""
-    mean, variance = mean_and_variance(h)
-    return (h - mean) / np.sqrt(variance + BATCH_NORM_EPSILON)
-
-
-def standardize_vjp(ans, h):
-    scale = 1 / np.sqrt(mean_and_variance(h)[1] + BATCH_NORM_EPSILON)
-    mean = lambda x: np.sum(x, axis=0) / len(x)
-    return lambda g: scale * (g - mean(g) - ans * mean(g * ans))
-
-
-defvjp(standardize, standardize_vjp)
-
-
-class DVAE:
-    """q(ζ|x) in autoregressive groups, an RBM p(z) of two equal sides, p(x|ζ): the networks.
-
-    `width` is that of a side of the RBM (with one group, of both together) and of the tanh layers;
-    it has to be even. `statistics`, `chains` and `log_Z` are neither learned nor noise: the moving
-    averages of batch norm, for evaluation; chains that follow the prior, to generate from; and
-    log Z for evaluation. They belong to the run (see Run), which lets them be seen here.
-    """
-
-    task, context = "generate", 0
-
-    def __init__(self, mean, struct="2-layer-nonlin", width=200, variant="dvaes_power",
-                 dtype=np.float32):  # fmt: skip
-        n_groups, n_hidden = STRUCTURES[struct]
-        n = width // 2 if n_groups == 4 else width
-        self.dtype, self.units, gaussian = dtype, [n] * n_groups, variant == "dvaes_gi"
-        self.mean = np.asarray(mean, dtype)
-        self.offset = logit(np.clip(mean, 0.001, 0.999)).astype(dtype)
-        side, outputs = n * n_groups // 2, 2 * n if gaussian else n
-        hidden = [width] * n_hidden
-        self.shapes = {"prior.b1": (side,), "prior.b2": (side,), "prior.W": (side, side)}
-        self.sizes = {}  # of every network: those of its inputs, then the others
-        for i in range(n_groups):
-            self.sizes[f"q{i}"] = [len(mean), *self.units[:i]], [*hidden, outputs]
-        self.sizes["p"] = self.units, [*hidden, len(mean)]
-        for net, (inputs, sizes) in self.sizes.items():
-            self.shapes |= {f"{net}.W0.{k}": (m, sizes[0]) for k, m in enumerate(inputs)}
-            for j, (m, following) in enumerate(itertools.pairwise(sizes)):
-                self.shapes |= {f"{net}.gamma{j}": (m,), f"{net}.shift{j}": (m,)}
-                self.shapes[f"{net}.W{j + 1}"] = m, following
-            self.shapes[f"{net}.b"] = (sizes[-1],)
-        if gaussian:
-            self.shapes |= {f"q{i}.s": (n,) for i in range(n_groups)}
-        self.names = list(self.shapes)
-        self.layers = [f"{net}.{j}" for net in self.sizes for j in range(n_hidden)]  # tanh
-        self.statistics, self.chains, self.log_Z = self.init_statistics(), None, math.nan
-
-    def init(self, rng):
-        """Prior zero, kernels as in init_mlp, γ and the scales of ζ one, all else zero."""
-        params = {name: np.zeros(shape, self.dtype) for name, shape in self.shapes.items()}
-        for net, (inputs, sizes) in self.sizes.items():
-            kernels = init_mlp(rng, [sum(inputs), *sizes], self.dtype)[::2]
-            first = np.split(kernels[0], np.cumsum(inputs)[:-1])  # one kernel per input
-            params |= {f"{net}.W0.{k}": W for k, W in enumerate(first)}
-            params |= {f"{net}.W{j}": W for j, W in enumerate(kernels[1:], start=1)}
-        return [p + 1 if "gamma" in name or name.endswith(".s") else p
-                for name, p in params.items()]  # fmt: skip
-
-    def init_statistics(self):
-        """Moving mean 0 and variance 1 of every tanh layer's inputs."""
-        sizes = [m for _, sizes in self.sizes.values() for m in sizes[:-1]]
-        return [f(m, self.dtype) for m in sizes for f in (np.zeros, np.ones)]
-
-    def by_moving_averages(self, layer, h):
-        """Batch norm in evaluation, of the layer of that number."""
-        mean, variance = self.statistics[2 * layer : 2 * layer + 2]
-        return (h - mean) / np.sqrt(variance + BATCH_NORM_EPSILON)
-
-    def draw_noise(self, rng, batch):
-        return draw_noise(rng, batch, self.units, self.dtype)
-
-    def rbm(self, params):
-        return params[:3]
-
-    def network(self, params, net, inputs, normalize):
-        """Outputs of one network; its inputs (..., rows, ·) each have a kernel of their own."""
-        p, n_hidden = dict(zip(self.names, params)), len(self.sizes[net][1]) - 1
-        first, *rest = (times(x_k, p[f"{net}.W0.{k}"]) for k, x_k in enumerate(inputs))
-        h = sum(rest, first)
-        for j in range(n_hidden):
-            h = normalize(self.layers.index(f"{net}.{j}"), h)
-            h = tanh(h * p[f"{net}.gamma{j}"] + p[f"{net}.shift{j}"])
-            h = times(h, p[f"{net}.W{j + 1}"])
-        return h + p[f"{net}.b"]
-
-    def infer(self, params, x, sample, normalize):
-        """Run the groups of q in order; returns what they emit, and the outputs they had.
-
-        `sample(i, outputs)` decides what group i emits, and `normalize(layer, h)` what batch norm
-        does: `by_moving_averages`, or as the rows at hand are.
-        """
-        emitted, outputs = [], []
-        for i in range(len(self.units)):
-            inputs = [x - self.mean, *emitted]
-            outputs.append(self.network(params, f"q{i}", inputs, normalize))
-            emitted.append(sample(i, outputs[i]))
-        return emitted, outputs
-
-    def decode(self, params, zeta, normalize):
-        """Logits of the pixels."""
-        return self.network(params, "p", zeta, normalize) + self.offset
-
-    def gaussian(self, params, i, outputs):
-        """For dvaes_gi: logits, shifts in (−¼, ¼) and scales above .05 of the ζ of group i."""
-        n, p = self.units[i], params[i - len(self.units)]
-        shift = 0.5 * (sigmoid(outputs[..., n:]) - 0.5)
-        return outputs[..., :n], shift, np.abs(0.2 * p) + 0.05
-
-    def log_weights(self, params, x, n_samples, rng):
-        """log p(x, z) − log q(z|x) for n_samples draws of the bits of every row: (n_samples, rows).
-
-        This is the discrete model, which has no ζ: the networks see z.
-        """
-        log_q = 0
-
-        def emit(i, outputs):
-            nonlocal log_q
-            a = outputs[..., : self.units[i]]
-            z = draw_bits(rng, a, (n_samples, *a.shape[-2:]))
-            log_q = log_q + bernoulli_log_prob(z, a)
-            return z
-
-        z, _ = self.infer(params, x, emit, self.by_moving_averages)
-        recon = bernoulli_log_prob(x, self.decode(params, z, self.by_moving_averages))
-        return recon - energy(self.rbm(params), *sides(z)) - self.log_Z - log_q
-
-    def reconstruct(self, params, x, rng):
-        """Pixel probabilities given a sample of the bits."""
-
-        def emit(i, outputs):
-            a = outputs[:, : self.units[i]]
-            return draw_bits(rng, a, a.shape)
-
-        z, _ = self.infer(params, x, emit, self.by_moving_averages)
-        return sigmoid(self.decode(params, z, self.by_moving_averages))
-
-    def generate(self, params, rng, n):
-        """Pixel probabilities of n images, from n chains of the prior after 1000 further sweeps."""
-        rows = rng.choice(len(self.chains[0]), n, replace=n > len(self.chains[0]))
-        z1, z2 = (z[rows] for z in self.chains)
-        gibbs(self.rbm(params), z1, z2, rng, 1000)
-        z = np.split(np.concatenate([z1, z2], axis=1), np.cumsum(self.units)[:-1], axis=1)
-        return sigmoid(self.decode(params, z, self.by_moving_averages))
-
 
 # -------------------------------------------------------------------------------- the estimator
 
@@ -702,15 +391,13 @@ def estimate(model, params, aux, x, draw, *, variant="dvaes_power", beta=30.0, s
     (grads,), bound = gradients(objective, params)
     grads = [g - weight_decay * p if np.ndim(p) == 2 else g for g, p in zip(grads, params)]
     new = [KEEP * old + (1 - KEEP) * m for old, m in zip(aux, itertools.chain(*seen))]
-    return bound, grads, [training.Assign(value) for value in new]
+    return bound, grads, [Assign(value) for value in new]
 
 
 # ----------------------------------------------------------------------- 5. the run, its evaluation
 
-CHAINS, GIBBS, AIS = range(10, 13)  # purposes of random streams, beside those of training.py
 
-
-class Run(training.Trainer):
+class Run(Trainer):
     """A Trainer with the chains of the prior, and evaluation with log Z by AIS.
 
     The chains follow the RBM at the end of every step, and `log_Z` is the running sum of what
@@ -724,7 +411,7 @@ class Run(training.Trainer):
         rate = lambda step: schedule(step / args.steps)
         super().__init__(args, data, model, ours, init_aux, self.prior_report, rate=rate,
                          adam={"beta2": 0.999, "eps": 1e-3}, keep_best=True)  # fmt: skip
-        self.chains = fair_bits(training.stream(args.seed, CHAINS), args.chains, self.params)
+        self.chains = fair_bits(stream(args.seed, CHAINS), args.chains, self.params)
         self.log_Z = np.array(sum(model.units) * math.log(2))  # exact, as the prior starts at zero
         model.statistics, model.chains = self.aux, self.chains  # views, so always the present ones
         self.known, self.known_log_Z = None, None  # the RBM of the last AIS, and its result
@@ -743,7 +430,7 @@ class Run(training.Trainer):
         rbm = self.model.rbm(self.params)
         old = [p.copy() for p in rbm]
         super().step()
-        rng = training.stream(self.args.seed, GIBBS, self.step_count)
+        rng = stream(self.args.seed, GIBBS, self.step_count)
         self.log_Z += SAMPLERS[self.args.sampler](old, rbm, *self.chains, rng, self.args.sweeps)
 
     def ais(self):
@@ -751,7 +438,7 @@ class Run(training.Trainer):
         args, rbm = self.args, self.model.rbm(self.params)
         present = [p.tobytes() for p in rbm]
         if present != self.known:
-            rng = training.stream(args.seed, AIS)
+            rng = stream(args.seed, AIS)
             *self.known_log_Z, _ = ais(rbm, rng, args.ais_chains, args.ais_temperatures)
             self.known = present
         return self.known_log_Z
@@ -809,80 +496,6 @@ def default_beta(dataset, struct, variant):
 # --------------------------------------------------------------- 6. the samplers against the truth
 
 
-def bars_and_stripes(side=4):
-    """All images of side × side pixels whose rows, or columns, are of one colour each, as bits."""
-    lines = (np.arange(2**side)[:, None] >> np.arange(side)) & 1
-    bars = np.repeat(lines, side, axis=0).reshape(-1, side, side)
-    return np.unique(np.concatenate([bars, bars.transpose(0, 2, 1)]).reshape(-1, side**2), axis=0)
-
-
-def rbm_demo(args, hidden=10):
-    """Fit an RBM of few hidden units, and compare what PA, PCD and AIS say of it with enumeration.
-
-    Maximum likelihood by the chains of --sampler; those of the other follow the same RBM. Writes
-    log.csv and rbm.png: log Z, its errors, and the root mean square errors of its gradient.
-    """
-    folder = training.open_run(args)
-    images = bars_and_stripes() if args.rbm_demo == "bars" else load_dataset("digits").train
-    v, stream = images.astype(np.float32), partial(training.stream, args.seed)
-    shapes = (v.shape[1],), (hidden,), (v.shape[1], hidden)
-    flat, rbm = training.flatten([np.zeros(shape) for shape in shapes], np.float32)
-    rbm[2][...] = 0.01 * stream(training.INIT).standard_normal(shapes[2])
-    log_Z_start = enumerate_rbm(rbm)[0]
-    chains = {name: fair_bits(stream(CHAINS), args.chains, rbm) for name in SAMPLERS}
-    log_Z, adam, rows = dict.fromkeys(SAMPLERS, log_Z_start), training.Adam(flat.size, args.lr), []
-    for step in tqdm(range(1, args.steps + 1), disable=None):
-        h = sigmoid(rbm[1] + v @ rbm[2])
-        data = np.mean(v, axis=0), np.mean(h, axis=0), v.T @ h / len(v)
-        model, old = sample_moments(*chains[args.sampler]), [p.copy() for p in rbm]
-        adam.ascend(flat, training.flatten([d - m for d, m in zip(data, model)], np.float32)[0])
-        for name, sampler in SAMPLERS.items():
-            log_Z[name] += sampler(old, rbm, *chains[name], stream(GIBBS, step), args.sweeps)
-        if step % max(1, args.steps // 40) == 0:
-            rows.append(compare(rbm, v, chains, log_Z, stream(AIS, step), args) | {"step": step})
-    write_demo(folder, rows, args.no_plots)
-
-
-def compare(rbm, v, chains, log_Z, rng, args):
-    """One row of the log: log Z and the error of its gradient, by enumeration and all samplers."""
-    exact, moments = enumerate_rbm([p.astype(float) for p in rbm])
-    *by_ais, ais_moments = ais(rbm, rng, args.ais_chains, args.ais_temperatures)
-    estimates = {name: sample_moments(*pair) for name, pair in chains.items()}
-    row = {"log_Z": exact, "log_Z_ais": by_ais[0], "ais_error": by_ais[1]}
-    row |= {f"log_Z_{name}": value for name, value in log_Z.items()}
-    rms = lambda x: math.sqrt(np.mean(np.concatenate([np.ravel(x_k) for x_k in x]) ** 2))
-    for name, estimate in (estimates | {"ais": ais_moments}).items():
-        row[f"gradient_{name}"] = rms([e - m for e, m in zip(estimate, moments)])
-    variances = [m * (1 - m) / args.chains for m in moments]
-    row["gradient_independent"] = rms([np.sqrt(np.maximum(x, 0)) for x in variances])
-    log_p = v @ rbm[0] + np.sum(softplus(rbm[1] + v @ rbm[2]), axis=1) - exact
-    return row | {"log_likelihood": float(np.mean(log_p))}
-
-
-def write_demo(folder, rows, no_plots):
-    training.write_rows(folder / "log.csv", rows)
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
-    difference = lambda name: [a - b for a, b in zip(columns[f"log_Z_{name}"], columns["log_Z"])]
-    names = {"pa": "PA", "pcd": "PCD", "ais": "AIS"}
-    panels = {
-        "log Z, nats": {"exact": columns["log_Z"]}
-        | {label: columns[f"log_Z_{name}"] for name, label in names.items()},
-        "log Z − exact, nats": {label: difference(name) for name, label in names.items()},
-        "error of the gradient (RMS)": {
-            label: columns[f"gradient_{name}"]
-            for name, label in (names | {"independent": "independent samples"}).items()
-        },
-        "exact log-likelihood, nats": {"": columns["log_likelihood"]},
-    }
-    if not no_plots:
-        training.plot_curves(folder / "rbm.png", columns["step"], panels)
-    last = rows[-1]
-    for name, label in ({"": "enumeration"} | names).items():
-        value, error = last[f"log_Z_{name}".rstrip("_")], last.get(f"gradient_{name}", 0.0)
-        print(f"{label:12} log Z {value:9.3f}   RMS error of the gradient {error:.4f}")
-    print(f"run folder {folder}")
-
-
 # ------------------------------------------------------------------------------------------- main
 
 
@@ -893,11 +506,11 @@ def main(argv=None):
              "test_samples": 4000}  # fmt: skip
     small |= {"steps": 2500, "lr": 3e-3, "eval_epochs": 40, "width": 100, "log_every": 260}
     large |= {"steps": 1_000_000, "lr": 3e-3, "eval_epochs": 40, "width": 200, "log_every": 500}
-    p = training.parser("dvae_sharp", __doc__, sbn=False, batch_size=100, digits=small, full=large)
+    p = cli.parser("dvae_sharp", __doc__, sbn=False, batch_size=100, digits=small, full=large)
     p.flag("--variant", "see above and VARIANTS", choices=tuple(VARIANTS))
     p.flag("--struct", "groups of latent units and kind of networks", choices=tuple(STRUCTURES))
     p.flag("--beta", "sharpness of the smoothing; default: by dataset, structure and variant",
-           type=training.POSITIVE)  # fmt: skip
+           type=cli.POSITIVE)  # fmt: skip
     p.flag("--sampler", "of the prior in training", choices=tuple(SAMPLERS))
     for name, help in (("width", "units of a side of the RBM and of tanh layers"),
                        ("chains", "of the sampler"), ("sweeps", "of its chains per step"),
@@ -905,10 +518,10 @@ def main(argv=None):
                        ("test-samples", "importance samples of the final test")):  # fmt: skip
         key = name.replace("-", "_")
         both = f"default: {small[key]} for digits, {large[key]} for the others"
-        p.flag(f"--{name}", f"{help}; {both}", type=training.COUNT, metavar="N")
+        p.flag(f"--{name}", f"{help}; {both}", type=cli.COUNT, metavar="N")
     p.add_argument("--rbm-demo", choices=("bars", "digits"),
                    help="fit a small RBM instead, the samplers against enumeration")  # fmt: skip
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     if args.task != "generate":
         p.error("--task: this model is of whole images only")
     if args.width % 2:
@@ -918,12 +531,12 @@ def main(argv=None):
     if args.rbm_demo and args.resume:
         p.error(f"--resume: {args.resume} is a run of --rbm-demo, which takes a minute: start anew")
     if args.rbm_demo:
-        return rbm_demo(args)
+        return boltzmann.rbm_demo(args)
     args.beta = args.beta or default_beta(args.dataset, args.struct, args.variant)
     data = load_dataset(args.dataset, args.dynamic_binarization)
-    model = DVAE(data.train_mean, args.struct, args.width, args.variant)
-    return training.fit(Run(args, data, model))
+    model = DVAE(data.train_mean, args.struct, args.width, args.variant, boltzmann=boltzmann)
+    return fit(Run(args, data, model))
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

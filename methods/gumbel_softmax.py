@@ -26,9 +26,7 @@ bits for grey targets. Their paper has 20 × 10, and anneals.
 import math
 from functools import partial
 
-import training
 from categorical import (
-    CategoricalNet,
     CategoricalToy,
     exact_gradient,
     gumbel,
@@ -40,16 +38,21 @@ from categorical import (
     sample,
 )
 from common import (  # before numpy: it chooses the number of BLAS threads
+    Assign,
     InputError,
     gradients,
     init_mlp,
-    load_dataset,
     log_mean_exp,
     mlp,
     sigmoid,
     softplus,
     stop_gradient,
 )
+from harness import cli
+from harness.data import load_dataset
+from harness.models import CategoricalNet
+from harness.runfolder import open_run
+from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
 from matplotlib.figure import Figure
@@ -131,8 +134,7 @@ def estimate(model, params, aux, x, noise, *, learn_temperature=False, annealing
         log_T = np.array(math.log(schedule(float(step), **annealing or {})), model.dtype)
     f_b, f_h, grads, slope = gumbel_softmax(model, params, x, noise, log_T, **options)
     steps, mean, log_T = (
-        training.Assign(np.array(state, model.dtype))
-        for state in (step + 1, np.sum(f_h) / len(f_h), log_T)
+        Assign(np.array(state, model.dtype)) for state in (step + 1, np.sum(f_h) / len(f_h), log_T)
     )
     return f_b, grads, [steps, -slope if learn_temperature else log_T, mean]
 
@@ -198,7 +200,7 @@ def nvil(model, params, aux, x, noise):
     squared_error = lambda network: ([np.sum((f[:, None] - C(network)) ** 2) / len(x)], [])
     (network_grads,), _ = gradients(squared_error, network)
     v = 0.8 * v + 0.2 * np.var(f - C(network)[:, 0])
-    return f, grads, [*network_grads, training.Assign(np.asarray(v, f.dtype))]
+    return f, grads, [*network_grads, Assign(np.asarray(v, f.dtype))]
 
 
 # ------------------------------------------------------------------------------------------ REBAR
@@ -315,7 +317,7 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
 
 def toy(args):
     """Draw the exact bias and variance of the estimators against T, for one variable."""
-    folder, logits = training.open_run(args), np.array([[-0.5, 0.4, 1.0]])
+    folder, logits = open_run(args), np.array([[-0.5, 0.4, 1.0]])
     f = lambda b: np.exp(b[:, 0] @ np.array([2.0, 0.0, -1.0]))
     (u, weights), exact = quadrature(logits), exact_gradient(f, logits)
     mean = lambda g: weights @ g
@@ -367,9 +369,9 @@ def report_rebar(model, aux):
 def main(argv=None):
     digits = {"steps": 1300, "lr": 1e-3, "eval_epochs": 50, "log_every": 130}
     full = {"steps": 50_000, "lr": 1e-3, "eval_epochs": 20, "log_every": 500}
-    p = training.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
+    p = cli.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
                         digits=digits, full=full)  # fmt: skip
-    count, positive = training.COUNT, training.POSITIVE
+    count, positive = cli.COUNT, cli.POSITIVE
     estimators = "gumbel-softmax", "reinforce", "nvil", "rebar"
     p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
     p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=count)
@@ -394,7 +396,7 @@ def main(argv=None):
     p.flag("--early-stop", "end with the parameters of the best validation bound",
            action="store_true")  # fmt: skip
     p.flag("--toy", "draw exact bias and variance against T instead", action="store_true")
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     if args.toy:
         return toy(args)
     generate, relaxed = args.task == "generate", args.estimator == "gumbel-softmax"
@@ -429,10 +431,8 @@ def main(argv=None):
     }[args.estimator]  # fmt: skip
     rate = lambda step: 0.9 ** (step // 1000)  # as in the notebook
     adam = {"beta2": 0.999}
-    return training.fit(
-        training.Trainer(args, data, model, *ours, adam=adam, rate=rate, keep_best=args.early_stop)
-    )
+    return fit(Trainer(args, data, model, *ours, adam=adam, rate=rate, keep_best=args.early_stop))
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

@@ -22,7 +22,7 @@ Cost per step: f and ∇f once at b, f once at μ, and for MuProp its derivative
 
 from functools import partial
 
-import training
+import reinforce
 from common import (  # before numpy: it chooses the number of BLAS threads
     Toy,
     bernoulli_log_prob,
@@ -33,6 +33,9 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     sigmoid,
     stop_gradient,
 )
+from harness import cli
+from harness.toy import train_toy
+from harness.trainer import train
 
 import autograd.numpy as np
 
@@ -145,21 +148,19 @@ def report(model, aux):
 
 
 def toy(args, estimate, init_aux):
-    import reinforce  # only to draw it beside this method
-
     plain = partial(reinforce.estimate, baseline="none"), reinforce.init_aux
     label = "SimpleMuProp" if args.simple else "MuProp"
-    training.train_toy(args, {"REINFORCE": plain, label: (estimate, init_aux)})
+    train_toy(args, {"REINFORCE": plain, label: (estimate, init_aux)})
 
 
 def main(argv=None):
-    p = training.parser("muprop", __doc__)
+    p = cli.parser("muprop", __doc__)
     p.flag("--simple", "SimpleMuProp: the mean-field bound only", action="store_true")
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     ours = partial(estimate, simple=args.simple)
     init = partial(init_aux, simple=args.simple)
-    return toy(args, ours, init) if args.toy else training.train(args, ours, init, report)
+    return toy(args, ours, init) if args.toy else train(args, ours, init, report)
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

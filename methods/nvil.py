@@ -25,8 +25,9 @@ step: that of REINFORCE, and a small network a signal.
 
 from functools import partial
 
-import training
+import reinforce
 from common import (  # before numpy: it chooses the number of BLAS threads
+    Assign,
     Toy,
     bernoulli_log_prob,
     gradients,
@@ -35,6 +36,9 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     mlp,
     stop_gradient,
 )
+from harness import cli
+from harness.toy import train_toy
+from harness.trainer import train
 
 import autograd.numpy as np
 
@@ -81,7 +85,7 @@ def estimate(model, params, aux, x, noise, *, moving_average=False, normalize=Fa
     residuals = np.array(residuals)  # (signals, batch)
     new_c = DECAY * c + (1 - DECAY) * np.mean(residuals, axis=1)
     new_v = DECAY * v + (1 - DECAY) * np.var(residuals, axis=1)
-    averages = [training.Assign(new_c), training.Assign(new_v)]
+    averages = [Assign(new_c), Assign(new_v)]
     return f_b, grads[:n], [*aux_grads[n:], *averages]
 
 
@@ -119,23 +123,21 @@ def gradient_samples(f, logits, u, v, *, baseline=0.0):
 
 
 def toy(args, estimate, init_aux):
-    import reinforce  # only to draw it beside this method
-
     plain = partial(reinforce.estimate, baseline="none"), reinforce.init_aux
-    training.train_toy(args, {"REINFORCE": plain, "NVIL": (estimate, init_aux)})
+    train_toy(args, {"REINFORCE": plain, "NVIL": (estimate, init_aux)})
 
 
 def main(argv=None):
-    p = training.parser("nvil", __doc__)
+    p = cli.parser("nvil", __doc__)
     p.flag("--moving-average", "subtract c, of earlier signals", action="store_true")
     p.flag("--normalize", "divide the signal by max(1, √v)", action="store_true")
     p.flag("--layer-local", "a signal and a baseline per layer", action="store_true")
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     names = ("moving_average", "normalize", "layer_local")
     ours = partial(estimate, **{name: getattr(args, name) for name in names})
     init = partial(init_aux, layer_local=args.layer_local)
-    return toy(args, ours, init) if args.toy else training.train(args, ours, init, report)
+    return toy(args, ours, init) if args.toy else train(args, ours, init, report)
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

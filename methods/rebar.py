@@ -23,7 +23,7 @@ noise_pair); about that again to adapt.
 import sys
 from functools import partial
 
-import training
+import reinforce
 from common import (  # before numpy: it chooses the number of BLAS threads
     Toy,
     bernoulli_log_prob,
@@ -37,6 +37,9 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     softplus,
     stop_gradient,
 )
+from harness import cli
+from harness.toy import train_toy
+from harness.trainer import train
 
 import autograd.numpy as np
 
@@ -247,29 +250,27 @@ def report(model, aux):
 
 
 def toy(args, estimate, init_aux):
-    import reinforce  # only to draw it beside this method
-
     plain = partial(reinforce.estimate, baseline="none"), reinforce.init_aux
-    training.train_toy(args, {"REINFORCE": plain, "REBAR": (estimate, init_aux)})
+    train_toy(args, {"REINFORCE": plain, "REBAR": (estimate, init_aux)})
 
 
 def main(argv=None):
-    p = training.parser("rebar", __doc__)
+    p = cli.parser("rebar", __doc__)
     p.flag("--adapt", "learn T, η and C; η and C; or none", choices=("temperature", "eta", "none"))
-    p.flag("--temperature", "T, or its first value", 0.5, type=training.POSITIVE)
+    p.flag("--temperature", "T, or its first value", 0.5, type=cli.POSITIVE)
     p.flag("--relaxation", "of the bits", choices=("rebar", "concrete"))
     p.flag("--noise", "z̃ from the random numbers of z, or from its own", dest="conditional",
            choices=("coupled", "independent"))  # fmt: skip
     p.flag("--control-variate", "one relaxation a layer, or one", choices=("per-layer", "joint"))
     p.flag("--as-released", "the published construction, biased", action="store_true")
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     if args.as_released:
         print("--as-released: with two or more layers the gradient is biased", file=sys.stderr)
     names = ("adapt", "relaxation", "conditional", "control_variate", "as_released")
     ours = partial(estimate, **{name: getattr(args, name) for name in names})
     init = partial(init_aux, temperature=args.temperature, adapt=args.adapt)
-    return toy(args, ours, init) if args.toy else training.train(args, ours, init, report)
+    return toy(args, ours, init) if args.toy else train(args, ours, init, report)
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

@@ -19,15 +19,18 @@ Cost per step: one evaluation of f and one derivative of log p and log q.
 
 from functools import partial
 
-import training
 from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
     Toy,
     bernoulli_log_prob,
     gradients,
     hard_sample,
+    sigmoid,
     stop_gradient,
 )
+from harness import cli
+from harness.toy import train_toy
+from harness.trainer import train
 
 import autograd.numpy as np
 
@@ -44,17 +47,20 @@ def estimate(model, params, aux, x, noise, *, baseline="leave-one-out"):
     """The estimator: bound (batch,) in nats, gradients like params (ascent), [].
 
     `noise` is a list of pairs (u, v) of uniforms, one pair a layer; v is not used. Raises
-    InputError for the leave-one-out baseline of a batch of one row.
+    InputError for the leave-one-out baseline of a batch of one row. `baseline` may also be C: a
+    number, or (batch,).
     """
-    if baseline == "leave-one-out" and len(x) < 2:
+    C = 0.0 if isinstance(baseline, str) else baseline
+    leave_one_out = isinstance(baseline, str) and baseline == "leave-one-out"
+    if leave_one_out and len(x) < 2:
         raise InputError(f"--batch-size: {NEEDS_TWO}")
 
     def surrogate(params):
         b, logits = model.infer(params, x, lambda layer, a: hard_sample(a, noise[layer][0]))
         f_b = model.bound(params, x, b, stop_gradient(logits))
         log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, logits))
-        signal = stop_gradient(f_b)
-        if baseline == "leave-one-out":
+        signal = stop_gradient(f_b) - C
+        if leave_one_out:
             signal = signal - (np.sum(signal) - signal) / (len(x) - 1)
         return [np.sum(signal * log_q + f_b) / len(x)], f_b
 
@@ -76,22 +82,27 @@ def gradient_samples(f, logits, u, v, *, baseline="none"):
 
 
 def toy(args):
-    import rebar  # only to draw, beside this method, what a control variate buys
+    """Without a baseline, and with C = E[f(b)], which is known for one bit."""
 
-    plain = partial(estimate, baseline="none"), init_aux
-    training.train_toy(args, {"REINFORCE": plain, "REBAR": (rebar.estimate, rebar.init_aux)})
+    def centred(model, params, *rest):
+        theta, (f_0, f_1) = sigmoid(params[0]), model.f(np.array([[0.0], [1.0]]))
+        C = np.ravel((1 - theta) * f_0 + theta * f_1)  # (rows,)
+        return estimate(model, params, *rest, baseline=C)
+
+    plain = partial(estimate, baseline="none")
+    train_toy(args, {"C = 0": (plain, init_aux), "C = E[f]": (centred, init_aux)})
 
 
 def main(argv=None):
-    p = training.parser("reinforce", __doc__)
+    p = cli.parser("reinforce", __doc__)
     p.flag("--baseline", "C in the formula", choices=("leave-one-out", "none"))
-    args = training.parse(p, argv)
+    args = cli.parse(p, argv)
     if args.toy:
         return toy(args)
     if args.baseline == "leave-one-out" and args.batch_size * args.samples < 2:
         p.error(f"--batch-size: {NEEDS_TWO}")
-    return training.train(args, partial(estimate, baseline=args.baseline), init_aux)
+    return train(args, partial(estimate, baseline=args.baseline), init_aux)
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

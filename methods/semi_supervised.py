@@ -26,25 +26,21 @@ import math
 import time
 from functools import partial
 
-import training
-from categorical import hard_sample, log_softmax, sample
+from categorical import hard_sample, sample
 from common import (  # before numpy: it chooses the number of BLAS threads
-    DATASETS,
-    NOISE_MARGIN,
+    Assign,
     InputError,
-    affine,
-    bernoulli_log_prob,
     gradients,
-    init_mlp,
-    load_dataset,
-    logit,
-    mlp,
-    read_images,
-    sigmoid,
     stop_gradient,
-    tanh,
-    times,
 )
+from harness import cli
+from harness.data import DATASETS, load_dataset, read_images
+from harness.figures import plot_analogies, plot_confusion
+from harness.gaussian import M2
+from harness.optimizer import Adam, flatten
+from harness.runfolder import open_run, write_json
+from harness.streams import INIT, LABELLED, LABELS, NOISE, SUPERVISED, stream
+from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
 from matplotlib.figure import Figure
@@ -123,105 +119,10 @@ def estimate(model, params, aux, x, noise, *, unlabelled="marginal", alpha=1.0, 
     (grads,), minus_U = gradients(J, params)
     if unlabelled == "gumbel":
         _, minus_U = objective(model, params, x, noise, T, unlabelled="straight-through")
-    return minus_U, grads, [training.Assign(np.array(x, model.dtype)) for x in (aux[0] + 1, T)]
+    return minus_U, grads, [Assign(np.array(x, model.dtype)) for x in (aux[0] + 1, T)]
 
 
 # ------------------------------------------------------------------------------------------- model
-
-
-class M2:
-    """p(y) uniform over K classes, p(z) = N(0, I), p(x|y, z) of bits; q(y|x), q(z|x, y) Gaussian.
-
-    Every net has `layers` tanh layers of `hidden` units; y enters the first of them. Nets see
-    x − mean, pixel logits have the offset logit(mean), mean (pixels,) being that of the images.
-    y (..., batch, K) is one-hot or relaxed, and may have leading axes; so has what comes of it.
-    """
-
-    task, context = "generate", 0
-
-    def __init__(self, mean, classes=10, z=10, hidden=200, layers=1, samples=1, dtype=np.float32):
-        self.dtype, self.classes, self.z, self.samples = dtype, classes, z, samples
-        self.mean = np.asarray(mean, dtype)
-        self.offset = logit(np.clip(mean, 0.001, 0.999)).astype(dtype)
-        width, pixels, self.n_classifier = [hidden] * layers, len(mean), 2 * (layers + 1)
-        self.sizes = {"q(y|x)": [pixels, *width, classes],
-                      "q(z|x,y)": [pixels, *width, 2 * z],
-                      "p(x|y,z)": [z, *width, pixels]}  # fmt: skip
-        tensors = [f"{kind}{i}" for i in range(layers + 1) for kind in "Wb"]
-        self.names = [f"q(y|x).{tensor}" for tensor in tensors]
-        self.names += [f"{net}.{tensor}" for net in [*self.sizes][1:] for tensor in ["Y", *tensors]]
-
-    def init(self, rng):
-        params = []
-        for net, sizes in self.sizes.items():
-            if net != "q(y|x)":
-                params += [rng.standard_normal((self.classes, sizes[1])).astype(self.dtype)]
-            params += init_mlp(rng, sizes, self.dtype)
-        return params
-
-    def draw_noise(self, rng, batch):
-        """u (samples, batch, K), uniform in (0, 1), and ε (batch, z), normal."""
-        u = rng.random((self.samples, batch, self.classes), self.dtype)
-        eps = rng.standard_normal((batch, self.z), self.dtype)
-        return np.clip(u, NOISE_MARGIN, 1 - NOISE_MARGIN), eps
-
-    def _nets(self, params):
-        n = self.n_classifier
-        return params[:n], params[n : 2 * n + 1], params[2 * n + 1 :]
-
-    def classify(self, params, x, keep=1.0):
-        """log q(y|x), (batch, K); `keep` (batch, pixels) is that of dropout, see `draw_keep`."""
-        return log_softmax(mlp(self._nets(params)[0], (x - self.mean) * keep))
-
-    def encode(self, params, x, y):
-        """Mean and log variance of q(z|x, y), (..., batch, z) each."""
-        both = joint_mlp(self._nets(params)[1], x - self.mean, y)
-        return both[..., : self.z], both[..., self.z :]
-
-    def decode(self, params, y, z):
-        """Logits of p(x|y, z), (..., batch, pixels)."""
-        return joint_mlp(self._nets(params)[2], z, y) + self.offset
-
-    def bound(self, params, x, y, eps):
-        """−L(x, y), with z = mean + sd ε and the KL term exact: (..., batch) nats."""
-        mean, log_var = self.encode(params, x, y)
-        z = mean + np.exp(log_var / 2) * eps
-        kl = np.sum(mean**2 + np.exp(log_var) - 1 - log_var, axis=-1) / 2
-        log_p = bernoulli_log_prob(x, self.decode(params, y, z))
-        return log_p - math.log(self.classes) - kl
-
-    def log_weights(self, params, x, n_samples, rng):
-        """log p(x, y, z) − log q(y, z|x) of draws from q; its mean is −U: (n_samples, batch)."""
-        log_q, shape = self.classify(params, x), (n_samples, len(x))
-        u = rng.random((*shape, self.classes), self.dtype)
-        y = hard_sample(log_q, np.clip(u, NOISE_MARGIN, 1 - NOISE_MARGIN))
-        mean, log_var = self.encode(params, x, y)
-        eps = rng.standard_normal((*shape, self.z), self.dtype)
-        z = mean + np.exp(log_var / 2) * eps
-        log_p = bernoulli_log_prob(x, self.decode(params, y, z)) - math.log(self.classes)
-        log_ratio = np.sum(eps**2 + log_var - z**2, axis=-1) / 2  # log p(z) − log q(z|x, y)
-        return log_p + log_ratio - np.sum(y * log_q, axis=-1)
-
-    def reconstruct(self, params, x, rng):
-        """Pixel probabilities given a sample of y and the mean of z."""
-        y = hard_sample(self.classify(params, x), self.draw_noise(rng, len(x))[0][0])
-        return sigmoid(self.decode(params, y, self.encode(params, x, y)[0]))
-
-    def generate(self, params, rng, n):
-        """Pixel probabilities of n images, the classes by turns, (n, pixels)."""
-        y = np.eye(self.classes, dtype=self.dtype)[np.arange(n) % self.classes]
-        return sigmoid(self.decode(params, y, rng.standard_normal((n, self.z), self.dtype)))
-
-
-def joint_mlp(params, h, y):
-    """The net of (h, y): y (..., batch, K) adds Y to the first layer, whose h part is done once."""
-    Y, W, b, *rest = params
-    return mlp(rest, tanh(affine(h, W, b) + times(y, Y)))
-
-
-# ------------------------------------------------------------------------------ data and training
-
-LABELS, LABELLED, SUPERVISED = 100, 101, 102  # random streams beside those of training.py
 
 
 def load(name, n, seed, dynamic=True):
@@ -235,7 +136,7 @@ def load(name, n, seed, dynamic=True):
     arrays = read_images(source)
     if "train_labels" not in arrays:
         raise InputError(f"--dataset: {name} has no labels; choose digits or mnist")
-    y, rng = arrays["train_labels"], training.stream(seed, LABELS)
+    y, rng = arrays["train_labels"], stream(seed, LABELS)
     if n >= min(np.bincount(y)):
         raise InputError(f"--labels: a class has only {min(np.bincount(y))} images")
     rows = np.concatenate([rng.permutation(np.flatnonzero(y == k))[:n] for k in np.unique(y)])
@@ -265,7 +166,7 @@ def predict(model, params, x):
     return np.argmax(model.classify(params, x), axis=-1)
 
 
-class Trainer(training.Trainer):
+class M2Trainer(Trainer):
     """Adds labelled images to every batch, and the accuracy to every evaluation."""
 
     measures = ("bound", "accuracy")
@@ -276,7 +177,7 @@ class Trainer(training.Trainer):
 
     def draw(self):
         args, (x_u, (u, eps_u)) = self.args, super().draw()
-        rng = training.stream(args.seed, LABELLED, self.step_count)
+        rng = stream(args.seed, LABELLED, self.step_count)
         keep_u = draw_keep(rng, x_u, args.dropout)
         x_l, y_l, *noise_l = labelled_batch(self.labelled, self.model, rng, args)
         return (x_u, x_l, y_l), (u, eps_u, noise_l[0], keep_u, noise_l[1])
@@ -289,49 +190,19 @@ class Trainer(training.Trainer):
 
 def supervised_only(args, model, labelled):
     """Parameters of the same classifier, trained as long in the same way on the labels alone."""
-    params = model.init(training.stream(args.seed, training.INIT))
-    flat, params = training.flatten(params[: model.n_classifier], model.dtype)
-    adam = training.Adam(flat.size, args.lr, beta2=0.999)
+    params = model.init(stream(args.seed, INIT))
+    flat, params = flatten(params[: model.n_classifier], model.dtype)
+    adam = Adam(flat.size, args.lr, beta2=0.999)
     for step in range(args.steps):
-        rng = training.stream(args.seed, SUPERVISED, step)
+        rng = stream(args.seed, SUPERVISED, step)
         x, y, _, keep = labelled_batch(labelled, model, rng, args)
         f = lambda params: ([np.sum(y * model.classify(params, x, keep)) / len(x)], [])
         (grads,), _ = gradients(f, params)
-        adam.ascend(flat, training.flatten(grads, model.dtype)[0])
+        adam.ascend(flat, flatten(grads, model.dtype)[0])
     return params
 
 
 # ------------------------------------------------------------------- figures, speed by classes
-
-
-def plot_analogies(path, trainer, rows=10):
-    """A test image a row, then its z with every class y in turn: style a row, class a column."""
-    model, params, shape = trainer.model, trainer.params, trainer.data.shape
-    x = trainer.data.test[:rows].astype(model.dtype)
-    classes = np.eye(model.classes, dtype=model.dtype)
-    z, _ = model.encode(params, x, classes[predict(model, params, x)])
-    images = sigmoid(model.decode(params, classes[:, None], z))  # (K, rows, pixels)
-    tiles = np.concatenate([x[None], images]).reshape(-1, len(x), *shape)
-    tiles = np.pad(tiles, [(0, 0), (0, 0), (0, 1), (0, 1)])
-    grid = np.hstack([np.vstack(column) for column in tiles])
-    figure = Figure(figsize=(6, 6 * grid.shape[0] / grid.shape[1] + 0.6), layout="tight")
-    axis, width = figure.subplots(), shape[1] + 1
-    axis.imshow(grid, cmap="gray_r", vmin=0, vmax=1)
-    axis.set_xticks((np.arange(len(tiles)) + 0.5) * width, ["x", *range(model.classes)])
-    axis.set(yticks=[], xlabel="test image, class y", ylabel="style z, that of the test image")
-    figure.savefig(path, dpi=110)
-
-
-def plot_confusion(path, truth, predicted, classes):
-    """How many test images of each class, a row each, were taken for which, a column each."""
-    counts = np.eye(classes, dtype=int)[truth].T @ np.eye(classes, dtype=int)[predicted]
-    axis = (figure := Figure(figsize=(5, 5), layout="tight")).subplots()
-    axis.imshow(counts / np.sum(counts, axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
-    for (i, j), n in np.ndenumerate(counts):
-        if n:
-            axis.text(j, i, n, ha="center", va="center", size=8, color="w" if i == j else "k")
-    axis.set(xlabel="predicted class", ylabel="true class")
-    figure.savefig(path, dpi=110)
 
 
 def benchmark(args, repeats=9):
@@ -339,26 +210,26 @@ def benchmark(args, repeats=9):
 
     A step is the gradient and Adam. Medians of interleaved repeats; writes speed.json, speed.png.
     """
-    folder, data, n = training.open_run(args), load_dataset(args.dataset), args.batch_size
-    rng = training.stream(args.seed, training.NOISE)
+    folder, data, n = open_run(args), load_dataset(args.dataset), args.batch_size
+    rng = stream(args.seed, NOISE)
     counts = [k for k in (2, 5, 10, 20, 50, 100, 200, 500) if k < args.classes] + [args.classes]
     times = {(mode, k): [] for k in counts for mode in ("marginal", "gumbel")}
     x = [data.batch(rng.integers(len(data.train), size=n), rng) for _ in range(2)]
     models = {k: M2(data.train_mean, k, args.z, args.hidden, args.layers) for _, k in times}
-    states = {k: training.flatten(model.init(rng), np.float32) for k, model in models.items()}
+    states = {k: flatten(model.init(rng), np.float32) for k, model in models.items()}
     for mode, k in [key for _ in range(repeats + 1) for key in times]:
         model, (flat, params) = models[k], states[k]
         y = np.eye(k, dtype=np.float32)[rng.integers(k, size=n)]
         noise = *model.draw_noise(rng, n), rng.standard_normal((n, args.z), np.float32), 1.0, 1.0
-        adam, start = training.Adam(flat.size, 1e-4), time.process_time()
+        adam, start = Adam(flat.size, 1e-4), time.process_time()
         f = lambda params: objective(model, params, (*x, y), noise, 0.5, unlabelled=mode)
         (grads,), _ = gradients(lambda params: ([f(params)[0]], []), params)
-        adam.ascend(flat, training.flatten(grads, np.float32)[0])
+        adam.ascend(flat, flatten(grads, np.float32)[0])
         times[mode, k].append(time.process_time() - start)
     steps = lambda mode, k: 1 / float(np.median(times[mode, k][1:]))  # the first is a warm-up
     speed = {mode: [steps(mode, k) for k in counts] for mode in ("marginal", "gumbel")}
     ratio = [g / m for g, m in zip(speed["gumbel"], speed["marginal"])]
-    training.write_json(folder / "speed.json", {"classes": counts, **speed, "ratio": ratio})
+    write_json(folder / "speed.json", {"classes": counts, **speed, "ratio": ratio})
     print("classes  marginal    gumbel  (steps per CPU second)  gumbel / marginal")
     for k, m, g, r in zip(counts, speed["marginal"], speed["gumbel"], ratio):
         print(f"{k:7d} {m:9.2f} {g:9.2f} {r:42.2f}")
@@ -388,44 +259,44 @@ def train(args):
     options = ("unlabelled", "alpha", "temperature", "anneal_rate", "min_temperature")
     ours = partial(estimate, **{name: getattr(args, name) for name in options})
     report = lambda model, aux: {"temperature": float(aux[1])}
-    trainer = Trainer(
+    trainer = M2Trainer(
         args, data, labelled, judged, model, ours, init_aux, report, adam={"beta2": 0.999}
     )
-    folder, _ = training.fit(trainer)
+    folder, _ = fit(trainer)
     x, y = judged["test"]
     alone = float(np.mean(predict(model, supervised_only(args, model, labelled), x) == y))
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     summary |= {"labels": len(labelled[1]), "supervised_test_accuracy": alone}
-    training.write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     if not args.no_plots:
-        plot_analogies(folder / "analogies.png", trainer)
+        plot_analogies(folder / "analogies.png", trainer, predict)
         plot_confusion(folder / "confusion.png", y, predict(model, trainer.params, x), 10)
     print(f"{'test accuracy':20}{summary['test_accuracy']:9.2%} with {summary['labels']} labels")
     print(f"{'supervised only':20}{alone:9.2%} with the same labels, classifier and steps")
 
 
 def main(argv=None):
-    p, positive = training.parser(
+    p, positive = cli.parser(
         "semi_supervised", __doc__, sbn=False, dynamic=True, batch_size=100, eval_samples=10,
         digits={"steps": 2000, "lr": 2e-3, "eval_epochs": 1, "labels": 2},
         full={"steps": 20_000, "lr": 2e-3, "eval_epochs": 1, "labels": 10},
-    ), training.POSITIVE  # fmt: skip
+    ), cli.POSITIVE  # fmt: skip
     p.flag("--unlabelled", "gradient of the unlabelled bound, see above", choices=list(UNLABELLED))
     p.flag("--labels", "labelled images of every class; default: 2 for digits, 10 for mnist",
-           type=training.COUNT, metavar="N")  # fmt: skip
-    p.flag("--alpha", "weight of the classifier's term", 1.0, type=training.number(float, 0))
+           type=cli.COUNT, metavar="N")  # fmt: skip
+    p.flag("--alpha", "weight of the classifier's term", 1.0, type=cli.number(float, 0))
     p.flag("--dropout", "of the classifier's pixels in training; not in the papers", 0.5,
-           type=training.number(float, 0, 0.99), metavar="P")  # fmt: skip
-    p.flag("--z", "dimensions of z", 10, type=training.COUNT, metavar="N")
-    p.flag("--hidden", "units of a tanh layer", 200, type=training.COUNT, metavar="N")
-    p.flag("--layers", "tanh layers of every net", 1, type=training.COUNT, metavar="L")
+           type=cli.number(float, 0, 0.99), metavar="P")  # fmt: skip
+    p.flag("--z", "dimensions of z", 10, type=cli.COUNT, metavar="N")
+    p.flag("--hidden", "units of a tanh layer", 200, type=cli.COUNT, metavar="N")
+    p.flag("--layers", "tanh layers of every net", 1, type=cli.COUNT, metavar="L")
     p.flag("--temperature", "first T of the relaxations", 1.0, type=positive)
     p.flag("--anneal-rate", "R: T = max(minimum, first exp(-R step))", 3e-5,
-           type=training.number(float, 0), metavar="R")  # fmt: skip
+           type=cli.number(float, 0), metavar="R")  # fmt: skip
     p.flag("--min-temperature", "the minimum", 0.5, type=positive)
     p.flag("--classes", "instead: speed of marginal and gumbel for 2 to K random classes",
-           type=training.number(int, 2), metavar="K")  # fmt: skip
-    args = training.parse(p, argv)
+           type=cli.number(int, 2), metavar="K")  # fmt: skip
+    args = cli.parse(p, argv)
     if args.min_temperature > args.temperature:
         p.error("--min-temperature: it is above --temperature, from where T falls to it")
     if args.task != "generate":
@@ -436,4 +307,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    training.run(main)
+    cli.run(main)

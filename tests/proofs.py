@@ -5,6 +5,8 @@ estimator is wrong. The tests call them with the real modules, and with mutated 
 have to reject.
 """
 
+import ast
+import graphlib
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,27 +21,57 @@ METHODS = Path(__file__).resolve().parents[1] / "methods"
 FALSE_ALARM = 1e-6  # of one Monte Carlo test, over all the numbers that it compares
 
 
+def imports():
+    """{module of methods/: the modules of methods/ that it imports}, by dotted name.
+
+    Imports inside functions count: none may hide a circle.
+    """
+    paths = [*METHODS.glob("*.py"), *METHODS.glob("harness/*.py")]
+    names = {".".join(path.relative_to(METHODS).with_suffix("").parts): path for path in paths}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    graph = {}
+    for name, path in names.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        graph[name] = found & {*names} - {name}
+    return graph
+
+
 def load(mutations=()):
     """The modules, executed from their files with each (file, old, new) replaced in the source.
 
-    The old text has to occur exactly once, so that a mutation cannot outlive the code it breaks.
+    In the order of the floors: what is imported comes first. A file in harness/ is named without
+    its folder, here and in the namespace returned; a tuple of files stands for the one of them that
+    holds the old text. That text has to occur exactly once, so that a mutation cannot outlive the
+    code it breaks.
     """
-    names = ["common", "training"]
-    names += sorted({path.stem for path in METHODS.glob("*.py")} - {*names, "compare"})
-    names.append("compare")  # it imports the others
-    sources = {name: (METHODS / f"{name}.py").read_text(encoding="utf-8") for name in names}
-    for name, old, new in mutations:
-        assert sources[name].count(old) == 1, f"{name}.py: {sources[name].count(old)} times: {old}"
-        sources[name] = sources[name].replace(old, new)
+    names = list(graphlib.TopologicalSorter(imports()).static_order())
+    paths = {name: METHODS / (name.replace(".", "/") + ".py") for name in names}
+    paths["harness"] = METHODS / "harness" / "__init__.py"
+    short = {name: name.rpartition(".")[2] for name in names}
+    sources = {short[name]: paths[name].read_text(encoding="utf-8") for name in names}
+    for files, old, new in mutations:
+        files = [files] if isinstance(files, str) else files
+        count = sum(sources[name].count(old) for name in files)
+        assert count == 1, f"{files}: {count} times: {old}"
+        sources |= {name: sources[name].replace(old, new) for name in files}
     modules, before = {}, {name: sys.modules.get(name) for name in names}
     try:
         for name in names:
-            modules[name] = sys.modules[name] = ModuleType(name)
-            modules[name].__file__ = str(METHODS / f"{name}.py")
-            exec(compile(sources[name], modules[name].__file__, "exec"), vars(modules[name]))
+            module = modules[short[name]] = sys.modules[name] = ModuleType(name)
+            module.__file__ = str(paths[name])
+            if paths[name].stem == "__init__":
+                module.__path__ = [str(paths[name].parent)]
+            exec(compile(sources[short[name]], module.__file__, "exec"), vars(module))
+            if "." in name:  # as an import would
+                setattr(sys.modules[name.rpartition(".")[0]], short[name], module)
     finally:
         for name, module in before.items():
-            sys.modules.pop(name)
+            sys.modules.pop(name, None)
             if module is not None:
                 sys.modules[name] = module
     return SimpleNamespace(**modules)
@@ -120,7 +152,7 @@ def tiny_sbn(m, layers=2, hidden=2, task="generate", nonlinear=False, seed=1):
     rng = np.random.default_rng(seed)
     pixels = 3 if task == "generate" else 4
     mean = np.array([0.3, 0.5, 0.6, 0.4])[:pixels]
-    model = m.common.SBN(mean, hidden, layers, nonlinear, task, dtype=np.float64)
+    model = m.models.SBN(mean, hidden, layers, nonlinear, task, dtype=np.float64)
     params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
     return model, params, np.array([[1.0, 0, 1, 1], [0, 1, 1, 0]])[:, :pixels]
 
@@ -235,12 +267,12 @@ def float32_is_kept(m, monkeypatch, name, task="generate", layers=2, aux_options
     """
     promoted = promotions(m, monkeypatch)
     rng, method = np.random.default_rng(0), getattr(m, name)
-    model = m.common.SBN(np.full(8, 0.3), 5, layers, task=task)
+    model = m.models.SBN(np.full(8, 0.3), 5, layers, task=task)
     x = (rng.random((6, 8)) < 0.3).astype(np.float32)
-    _, aux = m.training.flatten(method.init_aux(rng, model, **dict(aux_options)), np.float32)
+    _, aux = m.optimizer.flatten(method.init_aux(rng, model, **dict(aux_options)), np.float32)
     params, noise = model.init(rng), model.draw_noise(rng, len(x))
     bound, grads, aux_grads = method.estimate(model, params, aux, x, noise, **options)
-    new = [g.value if isinstance(g, m.training.Assign) else g for g in aux_grads]
+    new = [g.value if isinstance(g, m.common.Assign) else g for g in aux_grads]
     assert promoted == []
     assert {np.asarray(a).dtype for a in (bound, *grads, *new)} == {np.dtype(np.float32)}
     assert [g.shape for g in grads] == [p.shape for p in params]

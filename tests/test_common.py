@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 M = proofs.load()
-common, training = M.common, M.training
+common = M.common
 
 # ---------------------------------------------------------------------------------------- numerics
 
@@ -95,7 +95,7 @@ def test_gradients_nest_and_stop_gradient_stops_one_level():
 
 def test_jvp_is_the_directional_derivative_also_of_gradients(rng):
     """Of an SBN's bound and its gradient, against central differences; 0 where nothing varies."""
-    model = common.SBN(np.full(6, 0.3), 4, 2, dtype=np.float64)
+    model = M.models.SBN(np.full(6, 0.3), 4, 2, dtype=np.float64)
     params, direction = model.init(rng), model.init(rng)
     x, bits = (rng.random((3, 6)) < 0.5) * 1.0, [(rng.random((3, 4)) < 0.5) * 1.0 for _ in "12"]
 
@@ -124,7 +124,7 @@ def test_lost_gradient_path_warns():
 
 
 def test_digits_are_the_shipped_ones():
-    with np.load(common.ROOT / "data" / "digits.npz", allow_pickle=False) as file:
+    with np.load(M.data.ROOT / "data" / "digits.npz", allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
     digest = hashlib.md5(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
     assert digest == "e352275d896f2b0821cc34537100b51c"
@@ -138,8 +138,8 @@ def test_digits_are_the_shipped_ones():
 
 def test_static_bits_are_fixed_and_dynamic_ones_follow_the_grey_levels(rng):
     """Ink frequency of 500 draws against grey/16: Bonferroni over pixels, false alarm 1e-6."""
-    static, again = common.load_dataset("digits"), common.load_dataset("digits")
-    dynamic = common.load_dataset("digits", dynamic=True)
+    static, again = M.data.load_dataset("digits"), M.data.load_dataset("digits")
+    dynamic = M.data.load_dataset("digits", dynamic=True)
     np.testing.assert_array_equal(static.train, again.train)
     np.testing.assert_array_equal(static.test, dynamic.test)
     assert set(np.unique(static.train)) == {0, 1}
@@ -161,18 +161,18 @@ def test_static_bits_are_fixed_and_dynamic_ones_follow_the_grey_levels(rng):
 
 def test_missing_and_foreign_data_files_say_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
-    monkeypatch.setattr(common, "ROOT", tmp_path)
+    monkeypatch.setattr(M.data, "ROOT", tmp_path)
     with pytest.raises(common.InputError, match=r"python data/download.py binarized-mnist"):
-        common.load_dataset("mnist")
+        M.data.load_dataset("mnist")
     with pytest.raises(common.InputError, match=r"python data/download.py omniglot"):
-        common.load_dataset("omniglot")
+        M.data.load_dataset("omniglot")
     with pytest.raises(common.InputError, match="choose from digits, mnist"):
-        common.load_dataset("cifar")
+        M.data.load_dataset("cifar")
     path = tmp_path / "data" / "omniglot.npz"
     good = dict.fromkeys(("train", "valid", "test"), np.ones((2, 6), np.uint8))
     good |= {"levels": np.uint8(1), "shape": np.array([2, 3], np.uint8)}
     np.savez(path, **good)
-    assert common.load_dataset("omniglot").shape == (2, 3)
+    assert M.data.load_dataset("omniglot").shape == (2, 3)
     bad = [
         {"test": np.ones((2, 5), np.uint8)}, {"valid": np.ones((2, 6))},
         {"train": np.full((2, 6), 2, np.uint8)}, {"test": np.ones((0, 6), np.uint8)},
@@ -180,10 +180,10 @@ def test_missing_and_foreign_data_files_say_what_to_do(tmp_path, monkeypatch):
     for change in bad:
         np.savez(path, **(good | change))
         with pytest.raises(common.InputError, match="not a data file of this project"):
-            common.load_dataset("omniglot")
+            M.data.load_dataset("omniglot")
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(common.InputError, match="not a data file of this project"):
-        common.load_dataset("omniglot")
+        M.data.load_dataset("omniglot")
 
 
 # ------------------------------------------------------------------------------------------ models
@@ -206,7 +206,7 @@ def test_noise_is_float32_and_never_reaches_0_or_1():
 )
 def test_names_and_shapes_of_sbn(options):
     layers, nonlinear, task = options
-    model = common.SBN(np.full(8, 0.3), 5, layers, nonlinear, task)
+    model = M.models.SBN(np.full(8, 0.3), 5, layers, nonlinear, task)
     params = model.init(np.random.default_rng(0))
     shapes = dict(zip(model.names, (p.shape for p in params)))
     assert len(shapes) == len(params)
@@ -270,13 +270,13 @@ def test_multi_sample_bound_is_the_importance_estimate(rng):
     log_p = logsumexp(model.bound(params, x, *sweep) + log_q, axis=0)
     for image, truth in zip(x, log_p):
         images = np.repeat(image[None], 500_000, axis=0).astype(np.uint8)
-        estimates = training.multi_sample_bound(model, params, images, 5, rng)
+        estimates = M.models.multi_sample_bound(model, params, images, 5, rng)
         ratios = np.exp(estimates - truth)
         error = ratios.std() / math.sqrt(len(ratios))
         assert stats.norm.isf(5e-7) * error < 0.02
         assert abs(ratios.mean() - 1) < stats.norm.isf(5e-7) * error
         assert estimates.mean() < truth
-        many = training.multi_sample_bound(model, params, images[:1], 50_000, rng)  # in 50 chunks
+        many = M.models.multi_sample_bound(model, params, images[:1], 50_000, rng)  # in 50 chunks
         assert abs(math.exp(many[0] - truth) - 1) < 5 * ratios.std() * math.sqrt(5 / 50_000)
 
 
@@ -285,7 +285,7 @@ def test_multi_sample_bound_is_the_importance_estimate(rng):
 
 def test_adam_follows_the_formula(rng):
     """Over more than one block, against the textbook form with ε̂ outside the bias correction."""
-    size, adam = 40_000, training.Adam(40_000, 0.01, dtype=np.float64)
+    size, adam = 40_000, M.optimizer.Adam(40_000, 0.01, dtype=np.float64)
     params, expected = np.zeros(size), np.zeros(size)
     m = v = 0.0
     for t in range(1, 6):
@@ -299,7 +299,7 @@ def test_adam_follows_the_formula(rng):
 
 def test_gradient_variance_is_the_debiased_moving_variance(rng):
     """Against weighted moments written out; and 0 for a constant gradient from the first step."""
-    variance, gradients = training.GradientVariance(40_000, decay=0.9, dtype=np.float64), []
+    variance, gradients = M.diagnostics.GradientVariance(40_000, decay=0.9, dtype=np.float64), []
     for t in range(1, 8):
         gradients.append(rng.standard_normal(40_000) * np.linspace(0, 3, 40_000))
         weights = 0.9 ** np.arange(t)[::-1]
@@ -311,20 +311,20 @@ def test_gradient_variance_is_the_debiased_moving_variance(rng):
         assert debiased == pytest.approx(expected, rel=1e-9, abs=1e-12)
         whole = 1 - 0.9**t
         assert raw == pytest.approx(np.mean(whole * second - (whole * first) ** 2), rel=1e-9)
-    constant = training.GradientVariance(5, dtype=np.float64)
+    constant = M.diagnostics.GradientVariance(5, dtype=np.float64)
     assert [abs(constant.update(np.ones(5))[0]) < 1e-12 for _ in range(3)] == [True] * 3
 
 
 def test_assigned_state_is_kept_as_it_is():
     """A tensor of aux that `estimate` assigns takes that value; its neighbour descends."""
-    data = common.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))
+    data = M.data.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))
     args = SimpleNamespace(seed=0, lr=0.1, batch_size=1, samples=1)
 
     def estimate(model, params, aux, x, noise):
-        return np.zeros(1), [np.zeros(1)], [training.Assign(aux[0] + 1), np.ones(2)]
+        return np.zeros(1), [np.zeros(1)], [common.Assign(aux[0] + 1), np.ones(2)]
 
     init_aux = lambda rng, model: [np.zeros(()), np.zeros(2)]
-    trainer = training.Trainer(args, data, common.Toy(proofs.steep, 1), estimate, init_aux)
+    trainer = M.trainer.Trainer(args, data, common.Toy(proofs.steep, 1), estimate, init_aux)
     for _ in range(3):
         trainer.step()
     assert trainer.aux[0] == 3
@@ -333,12 +333,12 @@ def test_assigned_state_is_kept_as_it_is():
 
 def test_learning_rate_schedule_and_adam_settings():
     """A constant gradient moves a parameter by lr rate(step), and aux by aux_rate times that."""
-    data = common.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))
+    data = M.data.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))
     args = SimpleNamespace(seed=0, lr=0.1, batch_size=1, samples=1)
     estimate = lambda *_: (np.zeros(1), [np.full(1, 7.0)], [np.full(1, 7.0)])
     options = {"rate": lambda step: 2.0**-step, "aux_rate": 3, "adam": {"eps": 0, "beta2": 0.9}}
     model, init_aux = common.Toy(proofs.steep, 1), lambda rng, model: [np.zeros(1)]
-    trainer = training.Trainer(args, data, model, estimate, init_aux, **options)
+    trainer = M.trainer.Trainer(args, data, model, estimate, init_aux, **options)
     for _ in range(3):
         trainer.step()
     assert trainer.params[0] == pytest.approx(0.1 * (1 + 1 / 2 + 1 / 4), rel=1e-12)

@@ -428,7 +428,7 @@ def test_float32_is_kept_everywhere(monkeypatch, options, task):
 @pytest.mark.parametrize("options", OPTIONS[:4], ids=str)
 def test_extremes_are_finite(options, temperature):
     """Logits of ±50, in float32, the uniforms at their ends, T far out on either side."""
-    model = M.common.SBN(np.full(8, 0.3), 4, 2)
+    model = M.models.SBN(np.full(8, 0.3), 4, 2)
     rng = np.random.default_rng(0)
     x = (rng.random((6, 8)) < 0.3).astype(np.float32)
     ends = np.array([50, -50, 50, -50], np.float32)
@@ -626,13 +626,9 @@ MUTATIONS = {
 }
 
 
-COMMON = (proofs.METHODS / "common.py").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, (old, new) = MUTATIONS[name]
-    file = "common" if old in COMMON else "concrete"
-    mutated = proofs.load([(file, old, new)])
+    mutated = proofs.load([(("common", "models", "concrete"), old, new)])
     with pytest.raises(AssertionError):
         proof(mutated)

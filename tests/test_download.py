@@ -14,6 +14,7 @@ import common
 import mirror
 import numpy as np
 import pytest
+from harness import data
 from mirror import FILES, IMAGES, ROOT
 
 SPLITS = ("train", "valid", "test")
@@ -59,7 +60,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(common, "ROOT", tmp_path)
+    monkeypatch.setattr(data, "ROOT", tmp_path)
     with mirror.Mirror() as server:
         yield Site(server, tmp_path, capsys)
 
@@ -99,15 +100,13 @@ def test_mnist(site):
     ]
     assert site.asked("train-images-idx3-ubyte.gz") == ["first"]
     assert sorted(site.contents()) == ["mnist.npz", "notes.txt"]
-    np.testing.assert_array_equal(common.read_images("mnist")["valid"], train[5:])
+    np.testing.assert_array_equal(data.read_images("mnist")["valid"], train[5:])
 
 
 def test_binarized_mnist(site):
     assert site.run("binarized-mnist")[::2] == (0, "")
     check_bits(site.arrays("binarized-mnist"))
-    np.testing.assert_array_equal(
-        common.read_images("binarized-mnist")["test"], IMAGES["bits_test"]
-    )
+    np.testing.assert_array_equal(data.read_images("binarized-mnist")["test"], IMAGES["bits_test"])
 
 
 def test_omniglot_is_upright_rounded_and_split(site):
@@ -117,7 +116,7 @@ def test_omniglot_is_upright_rounded_and_split(site):
     train = IMAGES["data"].reshape(9, 784)[order]
     expected = {"train": train[:5], "valid": train[5:], "test": IMAGES["testdata"].reshape(3, 784)}
     check_all(site.arrays("omniglot"), expected, 255)
-    np.testing.assert_array_equal(common.read_images("omniglot")["valid"], train[5:])
+    np.testing.assert_array_equal(data.read_images("omniglot")["valid"], train[5:])
 
 
 def test_all_from_a_folder_feed_the_datasets(site, tmp_path):
@@ -125,11 +124,11 @@ def test_all_from_a_folder_feed_the_datasets(site, tmp_path):
         (tmp_path / name).write_bytes(content)
     assert site.run("all", "--from", f"{tmp_path}/")[::2] == (0, "")
     assert site.server.log == []
-    dynamic = common.load_dataset("mnist", dynamic=True)
+    dynamic = data.load_dataset("mnist", dynamic=True)
     assert dynamic.levels == 255
     np.testing.assert_array_equal(dynamic.train, IMAGES["train"].reshape(7, 784)[:5])
     np.testing.assert_array_equal(dynamic.valid, IMAGES["bits_valid"])
-    assert common.load_dataset("omniglot").train.max() == 1
+    assert data.load_dataset("omniglot").train.max() == 1
 
 
 def test_from_another_server(site):
@@ -392,10 +391,10 @@ def test_an_npz_of_wrong_shapes_is_refused(site, case):
     good |= {"levels": np.uint8(1), "shape": np.array([28, 28], np.uint8)}
     path = site.out / "binarized-mnist.npz"
     np.savez(path, **good)
-    assert len(common.read_images("binarized-mnist")["train"]) == 3
+    assert len(data.read_images("binarized-mnist")["train"]) == 3
     np.savez(path, **good | WRONG[case])
     with pytest.raises(common.InputError) as caught:
-        common.read_images("binarized-mnist")
+        data.read_images("binarized-mnist")
     message = str(caught.value)
     assert message.startswith(f"{path} is not a data file of this project (")
     assert message.endswith("get it again with 'python data/download.py binarized-mnist'")
@@ -477,7 +476,7 @@ def test_kill_9_while_writing(site):
     assert partial.stat().st_size == 1000  # it was in the middle of the write
     assert partial.match(".*.npz")  # hidden, and what .gitignore leaves out
     with pytest.raises(common.InputError, match="is not there"):
-        common.read_images("binarized-mnist")
+        data.read_images("binarized-mnist")
     assert site.run("binarized-mnist")[::2] == (0, "")
     check_bits(site.arrays("binarized-mnist"))
     assert partial.exists()  # it might be that of a process that still writes …

@@ -169,7 +169,7 @@ def tiny_vae(m, task="generate", n_samples=3, latent=2, dtype=np.float64, **opti
     """A model of 4 pixels and 2 latent units, parameters away from zero, two images."""
     rng = np.random.default_rng(1)
     mean = np.array([0.3, 0.5, 0.6, 0.4])
-    model = m.dreg.GaussianVAE(mean, latent, 3, task, n_samples, dtype=dtype, **options)
+    model = m.gaussian.GaussianVAE(mean, latent, 3, task, n_samples, dtype=dtype, **options)
     params = [(p + 0.2 * rng.standard_normal(p.shape)).astype(dtype) for p in model.init(rng)]
     return model, params, np.array([[1.0, 0, 1, 1], [0, 1, 1, 0]], dtype)
 
@@ -361,7 +361,7 @@ def evaluation_is_a_bound(m):
         tiled, rng = np.repeat(x, 2000, axis=0), np.random.default_rng(0)
         last = -np.inf
         for K in (1, 4, 64):
-            bounds = m.training.multi_sample_bound(model, params, tiled, K, rng).reshape(2, -1)
+            bounds = m.models.multi_sample_bound(model, params, tiled, K, rng).reshape(2, -1)
             mean, error = bounds.mean(axis=1), bounds.std(axis=1) / math.sqrt(2000)
             assert np.all(mean < exact + 5 * error)
             assert np.all(mean > last - 5 * error)
@@ -380,10 +380,10 @@ def test_toy_knows_its_likelihood():
     _, mu, _, _ = D.linear_gaussian(np.random.default_rng(0), offset=0.0)
     eps = rng.standard_normal((6, 5000, 20))
     posterior = mu + math.sqrt(0.5) * eps
-    log_w = log_joint(posterior) - D.log_normal(posterior, mu, np.full(20, math.sqrt(0.5)))
+    log_w = log_joint(posterior) - M.gaussian.log_normal(posterior, mu, np.full(20, math.sqrt(0.5)))
     np.testing.assert_allclose(log_w, log_p_x, atol=1e-10)
     z = mu + np.exp(log_sigma) * eps
-    log_w = log_joint(z) - D.log_normal(z, mu, np.exp(log_sigma))
+    log_w = log_joint(z) - M.gaussian.log_normal(z, mu, np.exp(log_sigma))
     bounds = D.log_mean_exp(log_w, 0)
     assert bounds.mean() < log_p_x - 5 * bounds.std() / math.sqrt(5000)
 
@@ -408,10 +408,10 @@ def test_bernoulli_is_the_common_one(rng):
     """Value and derivative, and finite at logits of ±200 in float32."""
     x = (rng.random((3, 5)) < 0.5).astype(float)
     logits = 3 * rng.standard_normal((4, 3, 5))
-    value, slope = D.bernoulli(x, logits)
+    value, slope = M.gaussian.bernoulli(x, logits)
     np.testing.assert_allclose(value, M.common.bernoulli_log_prob(x, logits), atol=1e-12)
     np.testing.assert_allclose(slope, x - M.common.sigmoid(logits), atol=1e-12)
-    value, slope = D.bernoulli(x.astype(np.float32), np.full((1, 3, 5), -200, np.float32))
+    value, slope = M.gaussian.bernoulli(x.astype(np.float32), np.full((1, 3, 5), -200, np.float32))
     np.testing.assert_allclose(value[0], -200 * x.sum(axis=1), atol=1e-3)
     assert slope.dtype == value.dtype == np.float32
 
@@ -487,9 +487,9 @@ def moments_are_debiased(m):
     """Over 40,000 series of 60 gradients of mean .5 and variance 4, variance right to 0.5 %."""
     rng, logs = np.random.default_rng(0), []
     for _ in range(10):
-        moments = m.training.GradientVariance(4000, 0.99, np.float64)
+        moments = m.diagnostics.GradientVariance(4000, 0.99, np.float64)
         for _ in range(60):
-            last = m.dreg.log_variance_and_snr(moments, 0.5 + 2 * rng.standard_normal(4000))
+            last = m.diagnostics.log_variance_and_snr(moments, 0.5 + 2 * rng.standard_normal(4000))
         logs.append(last)
     log_variance, snr = np.mean(logs, axis=0)
     assert abs(math.exp(log_variance) / 4 - 1) < 0.005
@@ -503,10 +503,10 @@ def test_moments():
 class FakeTrainer:
     """Draws for bias_check of gradients that are made up: noise, and `bias` in the estimator."""
 
-    def __init__(self, m, bias, seed=0):
+    def __init__(self, bias, seed=0):
         self.names, self.options, self.params, self.aux = ["dreg"], {}, [], []
         self.step_count, self.model, self.rng = 0, None, np.random.default_rng(seed)
-        self.bias, m.dreg.all_gradients = bias, self.gradients
+        self.bias = bias
 
     def draw(self):
         return None, None
@@ -518,33 +518,35 @@ class FakeTrainer:
         return None, [[1 + shared + noise + self.bias], [1 + shared]]
 
 
+def fake_check(m, trainer, *rest):
+    return m.diagnostics.bias_check(trainer.gradients, trainer, *rest)
+
+
 def bias_check_sees_opposite_signs(m):
     """+b and −b in two of 40 parameters: the pooled t sees nothing, the other test does."""
     bias = np.zeros(40)
     bias[[3, 17]] = 0.1, -0.1
-    result = m.dreg.bias_check(FakeTrainer(m, bias), "iwae", 0.02, 3000)
+    result = fake_check(m, FakeTrainer(bias), "iwae", 0.02, 3000)
     assert abs(result["pooled_t"]) < 4
     assert result["largest_t"] > result["limit"]
     assert result["verdict"].startswith("dreg is biased with respect to iwae")
     np.testing.assert_allclose(result["bias_norm"], np.sqrt(0.02 / 40), rtol=0.1)
     assert result["detectable"] <= 0.02
-    negative = m.dreg.bias_check(FakeTrainer(m, -np.abs(bias)), "iwae", 0.02, 3000)
+    negative = fake_check(m, FakeTrainer(-np.abs(bias)), "iwae", 0.02, 3000)
     assert negative["verdict"].startswith("dreg is biased")
 
 
 def bias_check_ends(m):
     """At the stated precision, with "no bias"; or at the last draw, undecided; calibrated."""
     none = np.zeros(40)
-    result = m.dreg.bias_check(FakeTrainer(m, none), "iwae", 0.01, 3000)
+    result = fake_check(m, FakeTrainer(none), "iwae", 0.01, 3000)
     assert result["verdict"].startswith("no bias of dreg with respect to iwae found")
     assert result["detectable"] <= 0.01
     assert 100 <= result["draws"] < 3000
-    result = m.dreg.bias_check(FakeTrainer(m, none), "iwae", 1e-4, 150)
+    result = fake_check(m, FakeTrainer(none), "iwae", 1e-4, 150)
     assert result["verdict"].startswith("undecided after 150 draws")
-    m.dreg.FALSE_ALARM = 0.2  # of 200 checks 40 should be wrong; 20 or 60 are 3.5 sd away
-    checks = [
-        m.dreg.bias_check(FakeTrainer(m, none, seed), "iwae", 1.0, 100) for seed in range(200)
-    ]
+    m.diagnostics.FALSE_ALARM = 0.2  # of 200 checks 40 should be wrong; 20 or 60 are 3.5 sd away
+    checks = [fake_check(m, FakeTrainer(none, seed), "iwae", 1.0, 100) for seed in range(200)]
     assert 20 < sum(check["largest_t"] > check["limit"] for check in checks) < 60
 
 
@@ -617,7 +619,7 @@ def test_inference_only(tmp_path):
     first, second = (
         np.load(tmp_path / name / "checkpoint.npz")["params"] for name in ("first", "second")
     )
-    model = D.GaussianVAE(np.full(64, 0.5), 3, 6)
+    model = M.gaussian.GaussianVAE(np.full(64, 0.5), 3, 6)
     size = sum(p.size for p in model.split(model.init(np.random.default_rng(0)))[0])
     np.testing.assert_array_equal(first[size:].view(np.uint32), second[size:].view(np.uint32))
     assert np.mean(first[:size] != second[:size]) > 0.9
@@ -795,6 +797,6 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, (old, new) = MUTATIONS[name]
-    mutated = proofs.load([("dreg", old, new)])
+    mutated = proofs.load([(("dreg", "gaussian", "diagnostics"), old, new)])
     with pytest.raises(AssertionError):
         proof(mutated)

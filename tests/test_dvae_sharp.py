@@ -277,7 +277,7 @@ def gaussian_integral_is_exact(m):
     d, rng = m.dvae_sharp, np.random.default_rng(0)
     for scale, beta in ((1.0, 10.0), (8.0, 4.0)):
         rbm = random_rbm(2, scale)
-        log_Z, _ = d.enumerate_rbm(rbm)
+        log_Z, _ = m.rbm.enumerate_rbm(rbm)
         a = [np.array([[0.5, -1.0], [14.0, -14.0], [3.0, 9.0]]) for _ in range(2)]
         zeta = [0.5 + rng.standard_normal((3, 2)) for _ in range(2)]
         shift, s = [0.2 * rng.random((3, 2)) for _ in range(2)], [np.array([0.2, 0.3])] * 2
@@ -323,7 +323,7 @@ def mean_field_is_a_tight_bound(m):
             a = [2 * rng.standard_normal((3, 2)) for _ in range(2)]
             ratio = [scale * rng.choice([-1, 1], (3, 2)) * (0.7 + rng.random((3, 2)))
                      for _ in range(2)]  # fmt: skip
-            value = d.dvae_sharp(rbm, d.enumerate_rbm(rbm)[0], a, ratio)
+            value = d.dvae_sharp(rbm, m.rbm.enumerate_rbm(rbm)[0], a, ratio)
             gaps[scale].append(exact_marginal(m, rbm, a, ratio) - value)
         gaps[scale] = np.array(gaps[scale])
         assert gaps[scale].min() > -1e-9
@@ -372,12 +372,14 @@ UNITS = 1  # per group
 
 def tiny(m, variant, struct="2-layer-nonlin", width=UNITS, seed=1, dtype=np.float64):
     """A model of three pixels, its parameters and statistics away from where they start."""
-    rng, d = np.random.default_rng(seed), m.dvae_sharp
-    model = d.DVAE(np.array([0.3, 0.5, 0.6]), struct, width, variant, dtype=dtype)
+    rng = np.random.default_rng(seed)
+    model = m.hierarchy.DVAE(
+        np.array([0.3, 0.5, 0.6]), struct, width, variant, dtype=dtype, boltzmann=m.rbm
+    )
     move = lambda p: (p + 0.6 * rng.standard_normal(p.shape)).astype(dtype)
     params = [move(p) for p in model.init(rng)]
     model.statistics = [np.abs(move(t)) for t in model.statistics]
-    model.log_Z = d.enumerate_rbm(params[:3])[0]
+    model.log_Z = m.rbm.enumerate_rbm(params[:3])[0]
     return model, params
 
 
@@ -501,7 +503,7 @@ def estimated(m, model, variant, params, x, n):
     """Mean of recon − KL over all noise, and its gradient, as the method has them."""
     d = m.dvae_sharp
     noise, w = nodes(m, model, variant, params, x, n)
-    log_Z, moments = d.enumerate_rbm(params[:3])
+    log_Z, moments = m.rbm.enumerate_rbm(params[:3])
     draw, rows = d.Draw(noise, log_Z, moments), np.tile(x, (len(w), 1))
 
     def mean(params):
@@ -573,7 +575,7 @@ def log_likelihood(m, model, variant, params, x, n=60):
 
 def smoothed_log_weights(m, model, variant, params, rng, n, log_Z=None):
     d = m.dvae_sharp
-    exact_log_Z, moments = d.enumerate_rbm(params[:3])
+    exact_log_Z, moments = m.rbm.enumerate_rbm(params[:3])
     draw = d.Draw(model.draw_noise(rng, n), log_Z or exact_log_Z, moments)
     return sum(d.smoothed_terms(model, params, np.tile(X, (n, 1)), draw, variant, BETAS[variant],
                                 model.by_moving_averages))  # fmt: skip
@@ -618,7 +620,7 @@ def importance_weighting_is_by_hand(m, variant, samples=3):
     d, rng = m.dvae_sharp, np.random.default_rng(0)
     model, params = tiny(m, variant, struct="1-layer-lin", width=2)  # no batch norm
     x = np.repeat(np.array([[1.0, 0, 1], [0, 0, 1]]), samples, axis=0)
-    log_Z, moments = d.enumerate_rbm(params[:3])
+    log_Z, moments = m.rbm.enumerate_rbm(params[:3])
     draw = d.Draw(model.draw_noise(rng, len(x)), log_Z, moments)
     options = {"variant": variant, "beta": BETAS[variant]}
     bound, grads, aux = d.estimate(model, params, [], x, draw, samples=samples, **options,
@@ -659,7 +661,7 @@ def evaluation_is_unbiased(m, variant="dvaes_power", struct="2-layer-nonlin", n=
     assert few.mean() < exact
 
 
-@pytest.mark.parametrize("struct", M.dvae_sharp.STRUCTURES)
+@pytest.mark.parametrize("struct", M.hierarchy.STRUCTURES)
 @pytest.mark.parametrize("variant", ["dvaes_power", "dvaes_gi"])
 def test_evaluation(variant, struct):
     evaluation_is_unbiased(M, variant, struct)
@@ -677,7 +679,7 @@ def batch_norm_is_by_hand(m):
     d, rng = m.dvae_sharp, np.random.default_rng(0)
     model, params = tiny(m, "dvaes_exp", "1-layer-nonlin", width=4)
     x = rng.integers(0, 2, (6, 3)).astype(float)
-    log_Z, moments = d.enumerate_rbm(params[:3])
+    log_Z, moments = m.rbm.enumerate_rbm(params[:3])
     draw = d.Draw(model.draw_noise(rng, 6), log_Z, moments)
     aux = [t.copy() for t in model.statistics]
     bound, _, new = d.estimate(model, params, aux, x, draw, variant="dvaes_exp", beta=6.0)
@@ -692,7 +694,7 @@ def batch_norm_is_by_hand(m):
     p = dict(zip(model.names, params))
     t = (h - h.mean(axis=0)) / np.sqrt(h.var(axis=0) + 0.01)
     t = np.tanh(t * p["q0.gamma0"] + p["q0.shift0"])
-    by_hand = model.network(params, "q0", [x - model.mean], lambda k, h: d.standardize(h))
+    by_hand = model.network(params, "q0", [x - model.mean], lambda k, h: m.hierarchy.standardize(h))
     second = t @ p["q0.W1"]
     s = (second - second.mean(axis=0)) / np.sqrt(second.var(axis=0) + 0.01)
     s = np.tanh(s * p["q0.gamma1"] + p["q0.shift1"])
@@ -708,7 +710,7 @@ def standardize_is_differentiated(m):
         mean = anp.mean(h, axis=0)
         return anp.sum(g * (h - mean) / anp.sqrt(anp.mean((h - mean) ** 2, axis=0) + 0.01))
 
-    ours = autograd.grad(lambda h: anp.sum(g * m.dvae_sharp.standardize(h)))(h)
+    ours = autograd.grad(lambda h: anp.sum(g * m.hierarchy.standardize(h)))(h)
     np.testing.assert_allclose(ours, autograd.grad(by_autograd)(h), atol=1e-12)
 
 
@@ -720,7 +722,7 @@ def decay_and_warm_up_are_in_the_gradient_only(m):
     d, rng = m.dvae_sharp, np.random.default_rng(0)
     model, params = tiny(m, "dvaes_gi", width=4)
     x = rng.integers(0, 2, (6, 3)).astype(float)
-    log_Z, moments = d.enumerate_rbm(params[:3])
+    log_Z, moments = m.rbm.enumerate_rbm(params[:3])
     draw = d.Draw(model.draw_noise(rng, 6), log_Z, moments)
     run = lambda draw, decay: d.estimate(
         model, params, model.statistics, x, draw, variant="dvaes_gi", beta=8.0, weight_decay=decay
@@ -757,19 +759,19 @@ def test_schedule_and_betas():
     assert d.default_beta("omniglot", "1-layer-lin", "dvae_spike_exp") == 4
 
 
-@pytest.mark.parametrize("struct", M.dvae_sharp.STRUCTURES)
+@pytest.mark.parametrize("struct", M.hierarchy.STRUCTURES)
 @pytest.mark.parametrize("variant", M.dvae_sharp.VARIANTS)
 def test_float32_is_kept_and_finite(monkeypatch, variant, struct):
     """In every traced value and gradient, also where the prior's couplings are large."""
     promoted = proofs.promotions(M, monkeypatch)
     d, rng = M.dvae_sharp, np.random.default_rng(0)
-    model = d.DVAE(np.full(8, 0.3), struct, 8, variant)
+    model = M.hierarchy.DVAE(np.full(8, 0.3), struct, 8, variant, boltzmann=M.rbm)
     x = (rng.random((6, 8)) < 0.3).astype(np.float32)
     for size in (0.0, 20.0):
         params = [p + np.float32(size) * rng.standard_normal(p.shape).astype(np.float32)
                   for p in model.init(rng)]  # fmt: skip
-        chains = d.fair_bits(rng, 10, params)
-        draw = d.Draw(model.draw_noise(rng, 6), 3.0, d.sample_moments(*chains))
+        chains = M.rbm.fair_bits(rng, 10, params)
+        draw = d.Draw(model.draw_noise(rng, 6), 3.0, M.rbm.sample_moments(*chains))
         beta = d.default_beta("mnist", struct, variant)
         bound, grads, new = d.estimate(model, params, model.init_statistics(), x, draw,
                                        variant=variant, beta=beta, samples=2)  # fmt: skip
@@ -796,7 +798,7 @@ def run(folder, *flags):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("struct", M.dvae_sharp.STRUCTURES)
+@pytest.mark.parametrize("struct", M.hierarchy.STRUCTURES)
 def test_all_variants_run(tmp_path, struct):
     for k, variant in enumerate(M.dvae_sharp.VARIANTS):
         flags = ["--variant", variant, "--struct", struct, "--steps", "3", "--no-plots"]
@@ -824,7 +826,7 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch,
             raise KeyboardInterrupt
 
     monkeypatch.setattr(M.dvae_sharp.Run, "step", interrupted)
-    with pytest.raises(SystemExit):
+    with pytest.raises(M.trainer.Stopped):
         run(tmp_path / "half", *flags)
     monkeypatch.undo()
     M.dvae_sharp.main(["--resume", str(tmp_path / "half")])
@@ -845,13 +847,17 @@ def running_log_Z_is_current(m, sampler="pa"):
     """
     d, flags = m.dvae_sharp, {"samples": 1, "seed": 0, "steps": 100, "batch_size": 50}
     flags |= {"variant": "dvaepp_exp", "beta": 10.0, "sampler": sampler, "sweeps": 5, "chains": 100}
-    args, data = argparse.Namespace(**flags, lr=3e-2), m.common.load_dataset("digits")
-    run = d.Run(args, data, d.DVAE(data.train_mean, width=10, variant="dvaepp_exp"))
+    args, data = argparse.Namespace(**flags, lr=3e-2), m.data.load_dataset("digits")
+    run = d.Run(
+        args,
+        data,
+        m.hierarchy.DVAE(data.train_mean, width=10, variant="dvaepp_exp", boltzmann=M.rbm),
+    )
     errors = []
     for _ in range(5):
         for _ in range(20):
             run.step()
-        exact = d.enumerate_rbm([p.astype(float) for p in run.params[:3]])[0]
+        exact = m.rbm.enumerate_rbm([p.astype(float) for p in run.params[:3]])[0]
         errors.append(float(run.log_Z) - exact)
     assert np.abs(errors).max() < 0.15, errors
 
@@ -876,7 +882,7 @@ def test_rbm_demo(tmp_path, capsys):
     assert float(rows[-1]["log_likelihood"]) > float(rows[0]["log_likelihood"])
     for name in ("pa", "pcd", "ais"):
         assert abs(float(rows[-1][f"log_Z_{name}"]) - float(rows[-1]["log_Z"])) < 0.5
-    assert M.dvae_sharp.bars_and_stripes(4).shape == (30, 16)
+    assert M.rbm.bars_and_stripes(4).shape == (30, 16)
     with pytest.raises(SystemExit):
         M.dvae_sharp.main(["--resume", str(tmp_path / "demo")])
     assert "start anew" in capsys.readouterr().err
@@ -1045,6 +1051,6 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, *changes = MUTATIONS[name]
-    mutated = proofs.load([("dvae_sharp", *change) for change in changes])
+    mutated = proofs.load([(("dvae_sharp", "hierarchy", "rbm"), *change) for change in changes])
     with pytest.raises(AssertionError), np.errstate(all="ignore"):
         proof(mutated)

@@ -717,9 +717,9 @@ def test_float32_is_kept(monkeypatch, name, options, task):
     estimate, init_aux = estimators(M, **options)[name]
     model, params, x = tiny(M, task, dtype=np.float32)
     rng = np.random.default_rng(0)
-    _, aux = M.training.flatten(init_aux(rng, model), np.float32)
+    _, aux = M.optimizer.flatten(init_aux(rng, model), np.float32)
     bound, grads, aux_grads = estimate(model, params, aux, x, model.draw_noise(rng, len(x)))
-    new = [g.value if isinstance(g, M.training.Assign) else g for g in aux_grads]
+    new = [g.value if isinstance(g, M.common.Assign) else g for g in aux_grads]
     assert promoted == []
     assert {np.asarray(a).dtype for a in (bound, *grads, *new)} == {np.dtype(np.float32)}
     assert [g.shape for g in grads] == [p.shape for p in params]
@@ -743,10 +743,10 @@ def test_extremes_are_finite(name, options, temperature):
     if name == "gumbel-softmax" and "learn_temperature" not in options:
         estimate, _ = estimators(M, **options, annealing=start)[name]
     aux = init_aux(np.random.default_rng(0), model, **start)
-    _, aux = M.training.flatten(aux, np.float32)
+    _, aux = M.optimizer.flatten(aux, np.float32)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         bound, grads, aux_grads = estimate(model, params, aux, x, noise)
-    new = [g.value if isinstance(g, M.training.Assign) else g for g in aux_grads]
+    new = [g.value if isinstance(g, M.common.Assign) else g for g in aux_grads]
     assert all(np.all(np.isfinite(a)) for a in (bound, *grads, *new))
 
 
@@ -853,7 +853,7 @@ def test_resumed_run_is_the_same(tmp_path):
 def test_bad_flags(tmp_path, capsys, flags):
     argv = [*flags.split(), "--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stop:
-        M.training.run(lambda: M.gumbel_softmax.main(argv))
+        M.cli.run(lambda: M.gumbel_softmax.main(argv))
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -1023,7 +1023,6 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, (old, new) = MUTATIONS[name]
-    in_model = old in (proofs.METHODS / "categorical.py").read_text(encoding="utf-8")
-    mutated = proofs.load([("categorical" if in_model else "gumbel_softmax", old, new)])
+    mutated = proofs.load([(("gumbel_softmax", "categorical", "models"), old, new)])
     with pytest.raises(AssertionError):
         proof(mutated)

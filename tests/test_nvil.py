@@ -132,7 +132,7 @@ def averages_follow_the_recursion(m, options):
         mean = np.array([sum(r_i) / 6 for r_i in r])
         c = 0.8 * c + 0.2 * mean
         v = 0.8 * v + 0.2 * np.array([sum((r_i - m_i) ** 2) / 6 for r_i, m_i in zip(r, mean)])
-        assert [type(g) for g in aux_grads[-2:]] == [m.training.Assign] * 2
+        assert [type(g) for g in aux_grads[-2:]] == [m.common.Assign] * 2
         aux[-2:] = [g.value for g in aux_grads[-2:]]
         np.testing.assert_allclose(aux[-2:], [c, v], rtol=1e-10)
 
@@ -424,11 +424,11 @@ MUTATIONS = {
     ),
     "prior credited to the lowest layer": (
         local,
-        ("common", "log_p[-1] = log_p[-1] + prior", "log_p[0] = log_p[0] + prior"),
+        ("models", "log_p[-1] = log_p[-1] + prior", "log_p[0] = log_p[0] + prior"),
     ),
     "predicted half credited to the lowest layer": (
         lambda m: is_unbiased(m, np.random.default_rng(0), {"layer_local": True}, task="predict"),
-        ("common", "[0.0] * (len(b) - 1) + [log_p]", "[log_p] + [0.0] * (len(b) - 1)"),
+        ("models", "[0.0] * (len(b) - 1) + [log_p]", "[log_p] + [0.0] * (len(b) - 1)"),
     ),
     "layer baseline that sees its own bits": (
         local,

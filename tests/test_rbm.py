@@ -56,11 +56,11 @@ def enumeration_is_exact(m):
     for n1, n2 in ((3, 4), (4, 3), (1, 5)):
         rbm = random_rbm(n1, n2)
         z1, z2, p, log_Z = by_hand(rbm)
-        value, moments = m.dvae_sharp.enumerate_rbm(rbm)
+        value, moments = m.rbm.enumerate_rbm(rbm)
         assert abs(value - log_Z) < 1e-12
         expected = [p @ z1, p @ z2, np.einsum("s,si,sj->ij", p, z1, z2)]
         np.testing.assert_allclose(flat(moments), flat(expected), atol=1e-12)
-        minus_E = -m.dvae_sharp.energy(rbm, z1, z2)
+        minus_E = -m.rbm.energy(rbm, z1, z2)
         np.testing.assert_allclose(np.exp(minus_E - log_Z), p, rtol=1e-12)
 
 
@@ -69,8 +69,8 @@ def gibbs_follows_the_rbm(m, dtype=np.float64, sampler=None):
     rbm = [p.astype(dtype) for p in random_rbm()]
     _, _, p, _ = by_hand(rbm)
     rng = np.random.default_rng(0)
-    s1, s2 = m.dvae_sharp.fair_bits(rng, 200_000, rbm)
-    m.dvae_sharp.gibbs(rbm, s1, s2, rng, 40)
+    s1, s2 = m.rbm.fair_bits(rng, 200_000, rbm)
+    m.rbm.gibbs(rbm, s1, s2, rng, 40)
     assert s1.dtype == s2.dtype == dtype
     code = np.concatenate([s1, s2], axis=1).astype(int) @ (1 << np.arange(7)[::-1])
     counts = np.bincount(code, minlength=128)
@@ -91,15 +91,15 @@ def annealing_is_calibrated(m, sampler="pa", size=1.0, sweeps=1, runs=300, chain
     old = random_rbm()
     new = moved(old, size)
     z1, z2, p, log_Z = by_hand(old)
-    log_Z_new, moments = m.dvae_sharp.enumerate_rbm(new)
+    log_Z_new, moments = m.rbm.enumerate_rbm(new)
     rng, ratios, means = np.random.default_rng(1), [], []
     for _ in range(runs):
         rows = rng.choice(len(p), chains, p=p)
         s1, s2 = z1[rows], z2[rows]
-        change = m.dvae_sharp.SAMPLERS[sampler](old, new, s1, s2, rng, sweeps, **options)
+        change = m.rbm.SAMPLERS[sampler](old, new, s1, s2, rng, sweeps, **options)
         sign = -1 if sampler == "pcd" else 1  # whose 1 / Z is the unbiased one
         ratios.append([np.exp(sign * (change - (log_Z_new - log_Z)))])
-        means.append(flat(m.dvae_sharp.sample_moments(s1, s2)))
+        means.append(flat(m.rbm.sample_moments(s1, s2)))
     t, threshold, bias = z_scores(np.array(ratios), 1.0)
     assert t.max() < threshold, f"exp(log Z): |t| {t.max():.1f}"
     t_moments, threshold, bias_moments = z_scores(np.array(means), flat(moments))
@@ -110,9 +110,9 @@ def annealing_is_calibrated(m, sampler="pa", size=1.0, sweeps=1, runs=300, chain
 def ais_is_unbiased(m, runs=400):
     """Mean of exp(log Z) against the exact Z, and the standard error against the spread."""
     rbm = random_rbm(scale=1.5)
-    log_Z, _ = m.dvae_sharp.enumerate_rbm(rbm)
+    log_Z, _ = m.rbm.enumerate_rbm(rbm)
     rng = np.random.default_rng(2)
-    results = np.array([m.dvae_sharp.ais(rbm, rng, 50, 10)[:2] for _ in range(runs)])
+    results = np.array([m.rbm.ais(rbm, rng, 50, 10)[:2] for _ in range(runs)])
     ratio = np.exp(results[:, :1] - log_Z)
     t, threshold, bias = z_scores(ratio, 1.0)
     assert t.max() < threshold, f"|t| {t.max():.1f}"
@@ -124,9 +124,9 @@ def ais_is_unbiased(m, runs=400):
 def effective_sample_size_is_exact(m):
     """From 1 to n, also for log-weights whose exponentials are beyond all floating point."""
     for log_w, size in (([0.0] * 8, 8), ([-2000.0, 2000, -2000], 1), ([800.0, 800, -800], 2)):
-        assert m.dvae_sharp.effective_sample_size(np.array(log_w)) == pytest.approx(size)
+        assert m.rbm.effective_sample_size(np.array(log_w)) == pytest.approx(size)
     w = np.array([0.5, 0.25, 0.25])
-    size = m.dvae_sharp.effective_sample_size(np.log(w) - 1000)
+    size = m.rbm.effective_sample_size(np.log(w) - 1000)
     assert size == pytest.approx(1 / np.sum(w**2))
 
 
@@ -136,7 +136,7 @@ def resampling_is_systematic(m):
     log_w = 2 * rng.standard_normal(20)
     expected = 20 * np.exp(log_w - logsumexp(log_w))
     grid = (np.arange(4000) + 0.5) / 4000
-    counts = np.array([np.bincount(m.dvae_sharp.resample(log_w, u), minlength=20) for u in grid])
+    counts = np.array([np.bincount(m.rbm.resample(log_w, u), minlength=20) for u in grid])
     assert np.all(np.abs(counts - expected) < 1)
     np.testing.assert_allclose(counts.mean(axis=0), expected, atol=1e-3)
 
@@ -151,21 +151,21 @@ def test_enumeration():
 def test_enumeration_of_many_blocks_and_its_limit():
     """14 units a side are several blocks; with W = 0, log Z is a sum over units."""
     b1, b2, W = random_rbm(14, 15)
-    log_Z, (m1, m2, m12) = M.dvae_sharp.enumerate_rbm([b1, b2, 0 * W])
+    log_Z, (m1, m2, m12) = M.rbm.enumerate_rbm([b1, b2, 0 * W])
     assert log_Z == pytest.approx(np.sum(np.logaddexp(0, [*b1, *b2])), abs=1e-10)
     np.testing.assert_allclose(m12, np.outer(m1, m2), atol=1e-12)
     np.testing.assert_allclose(m2, 1 / (1 + np.exp(-b2)), atol=1e-12)
     with pytest.raises(M.common.InputError, match="at most 20"):
-        M.dvae_sharp.enumerate_rbm(random_rbm(21, 22))
+        M.rbm.enumerate_rbm(random_rbm(21, 22))
 
 
 def test_moments_are_the_gradient_of_log_Z():
     rbm = random_rbm()
-    _, moments = M.dvae_sharp.enumerate_rbm(rbm)
+    _, moments = M.rbm.enumerate_rbm(rbm)
     z1, z2, *_ = by_hand(rbm)
 
     def log_Z(rbm):
-        return autograd.scipy.special.logsumexp(-M.dvae_sharp.energy(rbm, z1, z2))
+        return autograd.scipy.special.logsumexp(-M.rbm.energy(rbm, z1, z2))
 
     np.testing.assert_allclose(flat(moments), flat(autograd.grad(log_Z)(rbm)), atol=1e-12)
 
@@ -178,9 +178,9 @@ def test_gibbs(dtype):
 def test_gibbs_at_extremes_is_certain_and_silent():
     rbm = [np.full(3, 200, np.float32), np.full(2, -200, np.float32), np.zeros((3, 2), np.float32)]
     rng = np.random.default_rng(0)
-    z1, z2 = M.dvae_sharp.fair_bits(rng, 50, rbm)
+    z1, z2 = M.rbm.fair_bits(rng, 50, rbm)
     with np.errstate(over="raise", invalid="raise"):
-        M.dvae_sharp.gibbs(rbm, z1, z2, rng, 2)
+        M.rbm.gibbs(rbm, z1, z2, rng, 2)
     assert z1.min() == 1
     assert z2.max() == 0
 
@@ -197,18 +197,18 @@ def test_population_annealing_takes_sub_steps_when_the_weights_are_poor():
     old, new = random_rbm(), moved(random_rbm(), 3.0)
     z1, z2, p, log_Z = by_hand(old)
     rng, sizes = np.random.default_rng(0), []
-    original = M.dvae_sharp.effective_sample_size
+    original = M.rbm.effective_sample_size
     rows = rng.choice(len(p), 4000, p=p)
     s1, s2 = z1[rows], z2[rows]
     try:
-        M.dvae_sharp.effective_sample_size = lambda w: sizes.append(original(w)) or sizes[-1]
-        change = M.dvae_sharp.population_annealing(old, new, s1, s2, rng, 5)
+        M.rbm.effective_sample_size = lambda w: sizes.append(original(w)) or sizes[-1]
+        change = M.rbm.population_annealing(old, new, s1, s2, rng, 5)
     finally:
-        M.dvae_sharp.effective_sample_size = original
+        M.rbm.effective_sample_size = original
     accepted = [size for size in sizes if size >= 2000]
     assert len(accepted) >= 2
     assert len(sizes) > len(accepted)
-    assert change == pytest.approx(M.dvae_sharp.enumerate_rbm(new)[0] - log_Z, abs=0.3)
+    assert change == pytest.approx(M.rbm.enumerate_rbm(new)[0] - log_Z, abs=0.3)
 
 
 def test_pcd():
@@ -230,8 +230,8 @@ def test_ais():
 def test_ais_with_few_or_many_temperatures(temperatures):
     """One temperature is plain importance sampling; with many the error is small."""
     rbm = random_rbm()
-    log_Z, _ = M.dvae_sharp.enumerate_rbm(rbm)
-    estimate, error, _ = M.dvae_sharp.ais(rbm, np.random.default_rng(0), 2000, temperatures)
+    log_Z, _ = M.rbm.enumerate_rbm(rbm)
+    estimate, error, _ = M.rbm.ais(rbm, np.random.default_rng(0), 2000, temperatures)
     assert abs(estimate - log_Z) < 5 * error
     assert error < {1: 0.1, 2: 0.05, 300: 0.01}[temperatures]
 
@@ -247,7 +247,7 @@ def test_resampling():
 @pytest.mark.parametrize("sampler", ["pa", "pcd"])
 def test_running_log_Z_follows_a_long_way(sampler):
     """From the known start W = 0 through 200 small moves, in float32, as training does."""
-    m, rng = M.dvae_sharp, np.random.default_rng(0)
+    m, rng = M.rbm, np.random.default_rng(0)
     end = [p.astype(np.float32) for p in random_rbm(6, 5, 1.2)]
     path = [[p * np.float32(t) for p in end] for t in np.linspace(0, 1, 201)]
     z1, z2 = m.fair_bits(rng, 1000, end)
@@ -316,6 +316,6 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, (old, new) = MUTATIONS[name]
-    mutated = proofs.load([("dvae_sharp", old, new)])
+    mutated = proofs.load([("rbm", old, new)])
     with pytest.raises(AssertionError), np.errstate(over="ignore", invalid="ignore"):
         proof(mutated)

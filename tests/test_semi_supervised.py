@@ -23,7 +23,7 @@ ALL = ("marginal", "gumbel", "straight-through", "reinforce")
 def tiny(m, classes=3, seed=1, samples=1):
     """A model in float64, its parameters away from zero, and a batch of images with noise."""
     rng = np.random.default_rng(seed)
-    model = m.semi_supervised.M2([0.3, 0.5, 0.6], classes, 1, 2, 1, samples, np.float64)
+    model = m.gaussian.M2([0.3, 0.5, 0.6], classes, 1, 2, 1, samples, np.float64)
     params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
     x_u, x_l = np.array([[1.0, 0, 1], [0, 1, 1]]), np.array([[0.0, 0, 1], [1, 1, 0], [1, 0, 0]])
     y_l = np.eye(classes)[np.arange(3) % classes]
@@ -371,7 +371,7 @@ def temperature_is_annealed(m):
 def small(m, scale=1.0, samples=2):
     """A model in float32 whose class logits are spread by `scale`, a batch and noise."""
     model, rng = (
-        m.semi_supervised.M2(np.full(8, 0.3), 4, 2, 5, samples=samples),
+        m.gaussian.M2(np.full(8, 0.3), 4, 2, 5, samples=samples),
         np.random.default_rng(0),
     )
     params = model.init(rng)
@@ -402,7 +402,7 @@ def test_float32_is_kept_everywhere(monkeypatch, unlabelled):
     """In every traced value and result: one float64 would double the cost of all that follows."""
     promoted = proofs.promotions(M, monkeypatch)
     model, params, x, noise = small(M)
-    _, aux = M.training.flatten(M.semi_supervised.init_aux(None, model), np.float32)
+    _, aux = M.optimizer.flatten(M.semi_supervised.init_aux(None, model), np.float32)
     bound, grads, aux = M.semi_supervised.estimate(
         model, params, aux, x, noise, unlabelled=unlabelled, alpha=0.3
     )
@@ -426,7 +426,7 @@ def test_temperature_is_annealed():
 
 def test_labels_are_stratified_and_removed():
     """N of every class, by seed, and the unlabelled images are exactly the others, in order."""
-    arrays = M.common.read_images("digits")
+    arrays = M.data.read_images("digits")
     data, (labelled, classes), judged = M.semi_supervised.load("digits", 7, seed=3)
     np.testing.assert_array_equal(np.bincount(classes), np.full(10, 7))
     assert len(data.train) == len(arrays["train"]) - 70
@@ -521,7 +521,7 @@ def test_bad_flags(tmp_path, capsys, flags):
     named = "--samples" if "reinforce" in flags else flags[0]
     out = ["--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stop:
-        M.training.run(lambda: M.semi_supervised.main([*flags, *out]))
+        M.cli.run(lambda: M.semi_supervised.main([*flags, *out]))
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -530,7 +530,7 @@ def test_bad_flags(tmp_path, capsys, flags):
 
 
 def test_images_without_labels_are_refused(monkeypatch):
-    arrays = M.common.read_images("digits")
+    arrays = M.data.read_images("digits")
     bare = {key: x for key, x in arrays.items() if not key.endswith("_labels")}
     monkeypatch.setattr(M.semi_supervised, "read_images", lambda name: bare)
     with pytest.raises(M.common.InputError, match="--dataset: omniglot has no labels"):
@@ -667,6 +667,6 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, (old, new) = MUTATIONS[name]
-    mutated = proofs.load([("semi_supervised", old, new)])
+    mutated = proofs.load([(("semi_supervised", "gaussian"), old, new)])
     with pytest.raises(AssertionError):
         proof(mutated)

@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT / "methods"))
 import autograd.numpy as np
 import common
 import semi_supervised
-import training
+from harness.gaussian import M2
+from harness.optimizer import flatten
 
 COMMAND = "methods/semi_supervised.py --dataset mnist --steps 1000 --no-plots"
 SETTINGS = [("gumbel", T, 1) for T in (1.0, 0.5, 0.1)]
@@ -38,9 +39,9 @@ def main():
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     flags = config["flags"]
     data, *_ = semi_supervised.load(flags["dataset"], flags["labels"], flags["seed"])
-    model = semi_supervised.M2(data.train_mean, 10, flags["z"], flags["hidden"], flags["layers"])
+    model = M2(data.train_mean, 10, flags["z"], flags["hidden"], flags["layers"])
     rng = np.random.default_rng(0)
-    flat, params = training.flatten(model.init(rng), model.dtype)
+    flat, params = flatten(model.init(rng), model.dtype)
     with np.load(folder / "checkpoint.npz", allow_pickle=False) as file:
         flat[...] = file["params"]
     x = data.batch(rng.integers(len(data.train), size=1000), rng)
@@ -56,7 +57,7 @@ def main():
             return [np.sum(values) / len(x)], []
 
         (grads,), _ = common.gradients(objective, classifier)
-        return training.flatten(grads, np.float64)[0]
+        return flatten(grads, np.float64)[0]
 
     g, rows = gradient("marginal", None, None), []
     for unlabelled, temperature, samples in SETTINGS:

@@ -37,7 +37,6 @@ import peers
 from runs import ROOT, write
 
 sys.path.insert(0, str(ROOT / "methods"))
-import common
 import concrete
 import dreg
 import dvae_sharp
@@ -47,7 +46,14 @@ import nvil
 import numpy as np
 import rebar
 import reinforce
-import training
+import rbm
+from harness.data import Dataset
+from harness.diagnostics import GradientVariance
+from harness.gaussian import GaussianVAE, log_normal
+from harness.hierarchy import DVAE
+from harness.models import SBN
+from harness import optimizer
+from harness.trainer import Trainer
 
 PIXELS, UNITS, BATCH, LR = 784, 200, 24, 3e-4
 DREG = {"K": 64, "batch": 32, "latent": 50}
@@ -90,15 +96,15 @@ def make_trainer(method, layers=1, units=UNITS, batch=BATCH):
     """A Trainer on random bits, without the moving averages of the log."""
     rng = np.random.default_rng(0)
     bits = (rng.random((20 * batch, PIXELS)) < 0.2).astype(np.uint8)
-    data = common.Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
+    data = Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
     args = SimpleNamespace(seed=0, lr=LR, batch_size=batch, samples=1)
     adam = None
     if method == "DReG":
         args.batch_size, adam = DREG["batch"], {"beta2": 0.999}
-        model = dreg.GaussianVAE(data.train_mean, DREG["latent"], n_samples=DREG["K"])
+        model = GaussianVAE(data.train_mean, DREG["latent"], n_samples=DREG["K"])
     else:
-        model = common.SBN(data.train_mean, units, layers)
-    trainer = training.Trainer(args, data, model, *METHODS[method], adam=adam)
+        model = SBN(data.train_mean, units, layers)
+    trainer = Trainer(args, data, model, *METHODS[method], adam=adam)
     trainer.variance = SimpleNamespace(update=lambda gradient: (0.0, 0.0))
     for tensor in trainer.params:  # else biases are zero, and an error in them might not be seen
         tensor += 0.05 * rng.standard_normal(tensor.shape).astype(np.float32)
@@ -148,9 +154,9 @@ def parts_of_a_step(trainer):
     x, noise = trainer.draw()
     estimate = partial(trainer.estimate, trainer.model, trainer.params, trainer.aux)
     _, grads, aux_grads = estimate(x, noise)
-    flatten = lambda: [training.flatten(g, np.float32)[0] for g in (grads, aux_grads)]
+    flatten = lambda: [optimizer.flatten(g, np.float32)[0] for g in (grads, aux_grads)]
     gradient, aux_gradient = flatten()
-    variance = training.GradientVariance(gradient.size)
+    variance = GradientVariance(gradient.size)
     return {
         "batch, noise": trainer.draw,
         "estimator": lambda: estimate(x, noise),
@@ -245,7 +251,7 @@ def toy_samples(repeats, n=2000):
         binary = {"REINFORCE": reinforce, "NVIL": nvil, "MuProp": muprop, "Concrete": concrete,
                   "REBAR": rebar}  # fmt: skip
         calls = {name: partial(m.gradient_samples, f, logits, *uv) for name, m in binary.items()}
-        log_joint = lambda z: dreg.log_normal(z, np.zeros(D), np.ones(D))
+        log_joint = lambda z: log_normal(z, np.zeros(D), np.ones(D))
         eps = rng.standard_normal((n, 5, D))
         calls["DReG, K = 5"] = partial(dreg.gradient_samples, log_joint, logits, 0.1 * logits, eps)
         one_hot = np.clip(rng.random((2, n, D, 3)), 1e-6, 1 - 1e-6)
@@ -273,13 +279,13 @@ def boltzmann(repeats):
     """Milliseconds of DVAE#'s step, batch 100, two groups of 200 bits, 1000 chains, 40 sweeps."""
     rng = np.random.default_rng(0)
     bits = (rng.random((1000, PIXELS)) < 0.2).astype(np.uint8)
-    data = common.Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
+    data = Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
     runs, calls = {}, {}
     for variant, k in itertools.product(dvae_sharp.VARIANTS, (1, 5)):
         beta = dvae_sharp.default_beta("mnist", "2-layer-nonlin", variant)
         args = SimpleNamespace(variant=variant, beta=beta, samples=k, seed=0, steps=1000, lr=3e-3,
                                batch_size=100, chains=1000, sweeps=40, sampler="pa")  # fmt: skip
-        run = dvae_sharp.Run(args, data, dvae_sharp.DVAE(data.train_mean, variant=variant))
+        run = dvae_sharp.Run(args, data, DVAE(data.train_mean, variant=variant, boltzmann=rbm))
         run.step()
         calls[f"networks, {variant}, k = {k}"] = partial(
             run.estimate, run.model, run.params, run.aux, *run.draw()
@@ -297,7 +303,7 @@ def boltzmann(repeats):
                 rng.random(out=u, dtype=np.float32)
 
     calls["step, dvaes_power, k = 1"] = run.step
-    calls["sampler"] = partial(dvae_sharp.population_annealing, old, new, z1, z2, rng, 40)
+    calls["sampler"] = partial(rbm.population_annealing, old, new, z1, z2, rng, 40)
     calls["sampler's floor"] = floor
     ms = {
         name: round(1e3 * s, 1) for name, s in interleaved(calls, max(2, repeats // 4), 2).items()

@@ -1,0 +1,151 @@
+"""The flags that all programs share, and errors in one line."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from common import InputError
+
+from harness.data import DATASETS, TASKS
+from harness.trainer import Stopped
+
+
+def number(kind, low, high=math.inf, open_low=False):
+    """An argparse type: int or float, low ≤ x ≤ high, or low < x with open_low."""
+
+    def convert(text):
+        try:
+            x = kind(text)
+            if math.isfinite(x) and low <= x <= high and not (open_low and x == low):
+                return x
+        except (ValueError, OverflowError):
+            pass
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(
+            f"'{text}' has to be {what} {'above' if open_low else 'of at least'} {low}"
+            + (f" and at most {high}" if high < math.inf else "")
+        )
+
+    return convert
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line, without the usage
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def flag(self, name, help, default=None, **options):
+        """add_argument, with the default (of choices, the first) named in the help."""
+        if default is None and "choices" in options:
+            default = options["choices"][0]
+        if default is not None:
+            options["default"], help = default, f"{help}; default: {default}"
+        self.add_argument(name, help=help, **options)
+
+
+COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
+TOY = {"steps": 5000, "lr": 1e-3}
+RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard"}
+
+
+def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=None, steps=None,
+           batch_size=24, samples=1, eval_samples=100):  # fmt: skip
+    """The flags that all methods share; a method adds its own and then calls `parse`.
+
+    `digits` and `full` are what differs from the settings of the datasets, digits and all others:
+    steps, lr, eval_epochs, log_every, and samples, if that is None. `steps` is the number of
+    updates, if it is not to depend on the dataset. A method with a model of its
+    own leaves out the flags of the SBN and the toy; `dynamic` makes fresh bits the default.
+    """
+    layout = argparse.RawDescriptionHelpFormatter
+    p = Parser(description=description, formatter_class=layout, allow_abbrev=False)
+    p.set_defaults(method=method)
+    changes = {name: digits if name == "digits" else full for name in DATASETS}
+    p.config = {name: DATASETS[name].config | (changes[name] or {}) for name in DATASETS}
+    small, large = p.config["digits"], p.config["mnist"]
+    by_dataset = lambda key: f"default: {small[key]} for digits, {large[key]} for the others"
+    p.flag("--dataset", "see data/README.md", choices=list(DATASETS))
+    p.flag("--task", "model images, or their lower half given the upper", choices=TASKS)
+    if sbn:
+        p.flag("--layers", "stochastic layers", 1, type=COUNT, metavar="L")
+        p.flag("--hidden", "units of every layer", 200, type=COUNT, metavar="N")
+        p.flag("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
+    updates = "updates" if steps else f"updates; {by_dataset('steps')}"
+    p.flag("--steps", updates, steps, type=COUNT, metavar="N")
+    p.flag("--batch-size", "images per update", batch_size, type=COUNT, metavar="N")
+    what = "Adam's step, tenfold for what the method learns" if sbn else "Adam's step"
+    p.flag("--lr", f"{what}; {by_dataset('lr')}", type=POSITIVE)
+    what = "samples per image in training"
+    p.flag("--samples", what if samples else f"{what}; {by_dataset('samples')}", samples,
+           type=COUNT, metavar="K")  # fmt: skip
+    p.flag("--seed", "of everything random", 0, type=number(int, 0))
+    if dynamic:
+        p.flag("--static-binarization", "fix the training bits once, not draw them afresh",
+               dest="dynamic_binarization", action="store_false")  # fmt: skip
+    else:
+        p.flag("--dynamic-binarization", "draw training bits afresh from the grey levels",
+               action="store_true")  # fmt: skip
+    log_every = by_dataset("log_every") if "log_every" in small else "default: an epoch"
+    p.flag("--log-every", f"steps per row of the table; {log_every}", type=COUNT, metavar="N")
+    p.flag("--eval-every", f"steps per evaluation; {by_dataset('eval_epochs')}, in epochs",
+           type=COUNT, metavar="N")  # fmt: skip
+    p.flag("--eval-samples", "samples of the evaluation's bound", eval_samples, type=COUNT,
+           metavar="K")  # fmt: skip
+    p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", metavar="DIR")
+    p.flag("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
+    p.flag("--no-plots", "write no figures", action="store_true")
+    p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
+    if sbn:
+        p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
+        p.flag("--target", "of the toy", 0.45, type=number(float, 0))
+    return p
+
+
+def parse(p, argv=None):
+    """Parse and check the flags; with --resume they come from the run's config.json.
+
+    A bad flag ends the process with one line and exit code 2.
+    """
+    args = p.parse_args(argv)
+    if args.resume:
+        path = Path(args.resume) / "config.json"
+        try:
+            flags = json.loads(path.read_text(encoding="utf-8"))["flags"]
+            method = flags["method"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            p.error(f"--resume: {path} is not the config of a run ({error})")
+        if method != args.method:
+            p.error(f"--resume: {args.resume} is a run of {method}: use methods/{method}.py")
+        if flags.get("toy"):
+            p.error(f"--resume: {args.resume} is a run of the toy, which takes seconds: start anew")
+        if args.out:
+            p.error("--out: a resumed run stays in its folder; leave --out or --resume away")
+        args = p.parse_args(argv, argparse.Namespace(**flags))
+        for key in flags.keys() - RESUME_MAY_CHANGE:
+            if getattr(args, key) != flags[key]:
+                p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
+    toy = hasattr(args, "target") and args.toy  # of one bit; other toys train nothing
+    for key, value in (p.config[args.dataset] | (TOY if toy else {})).items():
+        if getattr(args, key, None) is None:
+            setattr(args, key, value)
+    return args
+
+
+def end(code, message):
+    """Leave the process with one line on stderr."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def run(main):
+    """Call main() as a program: an InputError becomes one line on stderr and exit code 2,
+    Stopped one with its own code."""
+    try:
+        main()
+    except (InputError, OSError) as error:
+        end(2, f"error: {error}")
+    except Stopped as stop:
+        end(*stop.args)
+    except KeyboardInterrupt:
+        end(130, "stopped")

@@ -1,0 +1,119 @@
+"""Bias and variance of a gradient, measured."""
+
+import math
+
+from harness.optimizer import _blocks, flatten
+
+import numpy as np
+from scipy import stats
+from tqdm import tqdm
+
+
+class GradientVariance:
+    """Mean over parameters of a gradient's variance, from debiased averages of g and |g|²."""
+
+    def __init__(self, size, decay=0.999, dtype=np.float32):
+        self.decay, self.t = decay, 0
+        self.m1, self.m2 = np.zeros(size, dtype), np.zeros(())
+
+    def update(self, gradient):
+        """Take in one gradient (size,); returns the present estimate, and it without debiasing.
+
+        The latter starts at 0 and is what the REBAR authors' code prints.
+        """
+        self.t += 1
+        self.m2 *= self.decay
+        first = 0.0
+        for g, m1, _ in _blocks(gradient, self.m1):
+            m1 *= self.decay
+            m1 += g
+            first += float(m1 @ m1)
+            self.m2 += g @ g
+        weights = (1 - self.decay**self.t) / (1 - self.decay), 1 / (1 - self.decay)
+        return [(float(self.m2) / w - first / w**2) / len(gradient) for w in weights]
+
+
+def log_variance_and_snr(moments, gradient):
+    """log mean_d Var g_d, and √(mean_d (E g_d)² / mean_d Var g_d), by moving averages.
+
+    Both without the bias of averages over few gradients: with weights a_i that sum to 1, m1 still
+    has Σ a_i² =: q of the variance, which the moments' variance lacks and the squared mean has too
+    much of. Of one gradient all is taken for variance.
+    """
+    raw, _ = moments.update(gradient)
+    d, t, size = moments.decay, moments.t, len(gradient)
+    mean_square = float(moments.m1 @ moments.m1) * ((1 - d) / (1 - d**t)) ** 2 / size
+    if t == 1:
+        return math.log(max(mean_square, 1e-300)), 0.0
+    q = (1 - d) * (1 + d**t) / ((1 + d) * (1 - d**t))
+    variance = max(raw / (1 - q), 1e-300)
+    return math.log(variance), math.sqrt(max(mean_square / variance - q, 0.0))
+
+
+# ---------------------------------------------------------------------------------- the bias check
+
+FALSE_ALARM, POWER = 1e-3, 0.99
+
+
+def bias_check(all_gradients, trainer, against, precision, most_draws):
+    """Is the expected inference gradient of trainer.names[0] that of the estimator `against`?
+
+    Paired: each draw is a minibatch, with both gradients from the same noise. Nothing is trained.
+    The test of the paper's code is one t for the mean difference over all parameters, in which
+    biases of opposite sign cancel. Here every parameter also has a t of its own, and the largest
+    decides, at a level that makes a false alarm in any of them as rare as FALSE_ALARM (Bonferroni).
+    It ends when a bias of `precision` times the gradient's norm, in any single parameter, would be
+    found with probability POWER, or after `most_draws`. Returns a dict of what was found, with the
+    verdict in words.
+    """
+    model, names = trainer.model, [trainer.names[0], against]
+    options, n, pooled = trainer.options | {"frozen": True}, 0, []
+    total = total_square = gradient = 0.0  # sums over draws, (parameters,)
+    gradient_square = difference_square = 0.0  # sums of squared norms
+    while True:
+        x, noise = trainer.draw()
+        trainer.step_count += 1  # other images and other noise next time
+        _, (g, h), *_ = all_gradients(
+            names, model, trainer.params, trainer.aux, x, noise, **options
+        )
+        g, h = (flatten(arrays, np.float64)[0] for arrays in (g, h))
+        d, n = g - h, n + 1
+        pooled.append(np.mean(d))
+        total, total_square, gradient = total + d, total_square + d * d, gradient + h
+        gradient_square, difference_square = gradient_square + h @ h, difference_square + d @ d
+        if n < most_draws and n % 100:
+            continue
+        mean = total / n
+        error = np.sqrt(np.maximum(total_square / n - mean**2, 0) / (n - 1))
+        t = np.abs(mean) / np.maximum(error, 1e-300)
+        limit = stats.t.isf(FALSE_ALARM / (2 * len(t)), n - 1)
+        # squared norms of the expectations, without the noise that those of the means have
+        norm, bias = (
+            math.sqrt(max(s @ s - squares, 0) / (n * (n - 1)))
+            for s, squares in ((gradient, gradient_square), (total, difference_square))
+        )
+        detectable = (limit + stats.norm.isf(1 - POWER)) * error.max() / max(norm, 1e-300)
+        result = {
+            "draws": n, "pooled_t": float(np.mean(pooled) / (np.std(pooled, ddof=1) / n**0.5)),
+            "largest_t": float(t.max()), "limit": float(limit), "detectable": float(detectable),
+            "bias_norm": bias / max(norm, 1e-300), "gradient_norm": norm,
+        }  # fmt: skip
+        tqdm.write("  ".join(f"{key} {value:.4g}" for key, value in result.items()))
+        if detectable <= precision or n >= most_draws:
+            break
+    return result | {"verdict": verdict(names, result, precision, len(t))}
+
+
+def verdict(names, result, precision, n_parameters):
+    """The outcome of bias_check in words."""
+    name, against = names
+    rate = f"false alarms: {FALSE_ALARM:g} of all checks"
+    if result["largest_t"] > result["limit"]:
+        return (f"{name} is biased with respect to {against}: the largest |t| of a parameter is "
+                f"{result['largest_t']:.1f}, above {result['limit']:.1f} ({rate}); the norm of "
+                f"the bias is about {result['bias_norm']:.2g} of the gradient's")  # fmt: skip
+    found = (f"a bias of {result['detectable']:.2g} of the gradient's norm in any one of "
+             f"{n_parameters} parameters would be found with probability {POWER}")  # fmt: skip
+    if result["detectable"] <= precision:
+        return f"no bias of {name} with respect to {against} found: {found} ({rate})"
+    return f"undecided after {result['draws']} draws: only {found}; raise --draws"

@@ -1,0 +1,300 @@
+"""The networks with Gaussian latent variables: a VAE (dreg.py), and M2 (semi_supervised.py)."""
+
+import itertools
+import math
+
+from categorical import hard_sample, log_softmax
+from common import (
+    NOISE_MARGIN,
+    InputError,
+    affine,
+    bernoulli_log_prob,
+    init_mlp,
+    logit,
+    mlp,
+    outer,
+    sigmoid,
+    softplus,
+    stop_gradient,
+    tanh,
+    times,
+)
+
+import autograd.numpy as np
+import numpy  # without autograd's wrappers, in the one loop that they would slow down
+from autograd.extend import defvjp, primitive
+from autograd.numpy.numpy_vjps import unbroadcast_f
+from autograd.tracer import isbox
+
+
+@primitive
+def log_normal(z, mu, sigma):
+    """log N(z; μ, σ²) in nats, summed over the last axis."""
+    scaled = (z - mu) / sigma
+    constant = 0.5 * math.log(2 * math.pi) * z.shape[-1]
+    squares = numpy.einsum("...i,...i->...", scaled, scaled)
+    return -0.5 * squares - numpy.sum(numpy.log(sigma), axis=-1) - constant
+
+
+defvjp(
+    log_normal,
+    lambda ans, z, mu, sigma: unbroadcast_f(z, lambda g: g[..., None] * (mu - z) / sigma**2),
+    lambda ans, z, mu, sigma: unbroadcast_f(mu, lambda g: g[..., None] * (z - mu) / sigma**2),
+    lambda ans, z, mu, sigma: unbroadcast_f(
+        sigma, lambda g: g[..., None] * (((z - mu) / sigma) ** 2 - 1) / sigma
+    ),
+)
+
+
+@primitive
+def tangent(x, value, slope):
+    """The value (...) of a function of x (..., n) whose derivative `slope`, like x, is known."""
+    return value
+
+
+# Most often g is 1, and a pass over all logits is saved; not if g itself is to be differentiated.
+defvjp(
+    tangent,
+    lambda ans, x, value, slope: (
+        lambda g: slope if not isbox(g) and numpy.all(g == 1) else g[..., None] * slope
+    ),
+)
+
+
+@primitive
+def weighted_affine(h, W, b, c):
+    """affine(h, W, b), but row h_k counts c_k times in the gradients of W and b, not in h's own.
+
+    c may be filled in until the backward pass begins. First derivatives only.
+    """
+    return affine.fun(h, W, b)
+
+
+defvjp(
+    weighted_affine,
+    lambda ans, h, W, b, c: lambda g: times(g, np.transpose(W)),
+    lambda ans, h, W, b, c: lambda g: outer(c[..., None] * h, g),
+    lambda ans, h, W, b, c: lambda g: outer(c[..., None], g)[0],
+)
+
+
+def bernoulli(x, logits):
+    """log Bernoulli(x|σ(logits)) (K, batch) in nats, and its derivative x − σ(logits).
+
+    x has shape (batch, pixels), logits l (K, batch, pixels). Both results from t = tanh(l / 2),
+
+        σ(l) = (1 + t) / 2,    log p = (x − 1/2) l − |l| / 2 + log(1 + |t|) − log 2,
+
+    and a few samples at a time, in two buffers, so that it all stays in the cache.
+    """
+    log_p, slope = numpy.empty(logits.shape[:-1], logits.dtype), numpy.empty_like(logits)
+    centred, ones = x - 0.5, numpy.ones(logits.shape[-1], logits.dtype)
+    step = max(1, 96 // len(x))
+    half, t = numpy.empty_like(logits[:step]), numpy.empty_like(logits[:step])
+    for k in range(0, len(logits), step):
+        part, l = slice(k, k + step), logits[k : k + step]
+        half, t = half[: len(l)], t[: len(l)]
+        numpy.tanh(numpy.multiply(l, 0.5, out=half), out=t)
+        numpy.add(numpy.multiply(t, -0.5, out=slope[part]), centred, out=slope[part])
+        terms = numpy.log1p(numpy.abs(t, out=t), out=t)
+        terms -= numpy.abs(half, out=half)
+        log_p[part] = numpy.einsum("kbp,bp->kb", l, centred) + terms @ ones
+    return log_p - math.log(2) * logits.shape[-1], slope
+
+
+class GaussianVAE:
+    """z ~ N(0, I) of `latent` units, pixels p(x|z), inference network q(z|x), all in float32.
+
+    Every network has two tanh layers of `hidden` units. Task "predict": the upper half of the image
+    is the context, z ~ N(μ, σ²) given it by a network of its own, and the lower half is modelled
+    given both; q sees the whole image. Noise has K = n_samples samples, the second half of them
+    mirrored if `antithetic`; raises InputError if K is odd then.
+    """
+
+    def __init__(self, mean, latent=50, hidden=200, task="generate", n_samples=1,
+                 antithetic=False, dtype=np.float32):  # fmt: skip
+        if antithetic and n_samples % 2:
+            raise InputError(f"--antithetic: --samples has to be even, not {n_samples}")
+        self.latent, self.task, self.dtype = latent, task, dtype
+        self.n_samples, self.antithetic, self.n_inputs = n_samples, antithetic, len(mean)
+        self.mean = np.asarray(mean, dtype)
+        self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
+        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
+        self.sizes = {"q": [len(mean), hidden, hidden, 2 * latent],
+                      "p": [latent + self.context, hidden, hidden, len(self.offset)]}  # fmt: skip
+        if self.context:
+            self.sizes["prior"] = [self.context, hidden, hidden, 2 * latent]
+        self.names = [f"{net}.{kind}{i}" for net in self.sizes for i in range(3) for kind in "Wb"]
+
+    def init(self, rng):
+        """Xavier: uniform in ±√(6 / (n + m)); biases zero."""
+        params = []
+        for sizes in self.sizes.values():
+            for n, m in itertools.pairwise(sizes):
+                W = math.sqrt(6 / (n + m)) * rng.uniform(-1, 1, (n, m))
+                params += [W.astype(self.dtype), np.zeros(m, self.dtype)]
+        return params
+
+    def split(self, params):
+        """(phi, theta): the parameters of the inference network and of the generative model."""
+        return params[:6], params[6:]
+
+    def draw_noise(self, rng, batch):
+        """[ε of shape (K, batch, latent)]."""
+        K = self.n_samples // 2 if self.antithetic else self.n_samples
+        eps = rng.standard_normal((K, batch, self.latent), self.dtype)
+        return [np.concatenate([eps, -eps]) if self.antithetic else eps]
+
+    def q(self, phi, x):
+        """μ and σ (batch, latent) of q(z|x) for images x (batch, pixels)."""
+        return self._gaussian(phi, x - self.mean)
+
+    def prior(self, theta, x):
+        """Mean and σ of p(z), or of p(z|upper half of x): (latent,) or (batch, latent)."""
+        if self.context:
+            return self._gaussian(theta[6:], (x - self.mean)[:, : self.context])
+        return np.zeros(self.latent, self.dtype), np.ones(self.latent, self.dtype)
+
+    def _gaussian(self, net, h):
+        h = mlp(net, h)
+        return h[:, : self.latent], softplus(h[:, self.latent :] + 0.25)
+
+    def log_likelihood(self, theta, x, z, c=None):
+        """log p(x|z), or log p(lower half|upper half, z): (..., batch) nats for z (..., batch, D).
+
+        The samples have the weights c in the gradients of theta; see weighted_affine.
+        """
+        c = np.ones(z.shape[:-1], self.dtype) if c is None else c
+        logits = self._pixels(theta, x, z, c)
+        return tangent(logits, *bernoulli(x[:, self.context :], stop_gradient(logits)))
+
+    def _pixels(self, theta, x, z, c):
+        """Logits of the pixels that are modelled."""
+        W1, b1, W2, b2, W3, b3 = theta[:6]
+        if self.context:
+            upper = (x - self.mean)[:, : self.context]
+            upper = np.broadcast_to(upper, (*z.shape[:-1], self.context))
+            z = np.concatenate([z, upper], axis=-1)
+        h = tanh(weighted_affine(z, W1, b1, c))
+        h = tanh(weighted_affine(h, W2, b2, c))
+        return weighted_affine(h, W3, b3 + self.offset, c)
+
+    def weighted_samples(self, params, x, n_samples, rng):
+        """Samples z (n_samples, batch, latent) of q(z|x), and log p(x, z) − log q(z|x) of each."""
+        phi, theta = self.split(params)
+        mu, sigma = self.q(phi, x)
+        z = mu + sigma * rng.standard_normal((n_samples, *mu.shape), self.dtype)
+        log_p = self.log_likelihood(theta, x, z) + log_normal(z, *self.prior(theta, x))
+        return z, log_p - log_normal(z, mu, sigma)
+
+    def log_weights(self, params, x, n_samples, rng):
+        """log p(x, z) − log q(z|x) in nats of fresh samples: (n_samples, batch)."""
+        return self.weighted_samples(params, x, n_samples, rng)[1]
+
+    def reconstruct(self, params, x, rng):
+        """Pixel probabilities at the z of the largest weight; "predict" keeps the upper half of x
+        and takes z from its prior, which does not see the lower one."""
+        theta = self.split(params)[1]
+        if self.context:
+            mu, sigma = self.prior(theta, x)
+            z = mu + sigma * rng.standard_normal(mu.shape, self.dtype)
+        else:
+            z, log_w = self.weighted_samples(params, x, self.n_samples, rng)
+            z = z[np.argmax(log_w, axis=0), np.arange(len(x))]
+        pixels = sigmoid(self._pixels(theta, x, z, np.ones(len(x), self.dtype)))
+        return np.concatenate([x[:, : self.context], pixels], axis=1)
+
+    def generate(self, params, rng, n):
+        """Pixel probabilities of n images from the model of task "generate": (n, pixels)."""
+        z = rng.standard_normal((n, self.latent), self.dtype)
+        return sigmoid(self._pixels(self.split(params)[1], None, z, np.ones(n, self.dtype)))
+
+
+class M2:
+    """p(y) uniform over K classes, p(z) = N(0, I), p(x|y, z) of bits; q(y|x), q(z|x, y) Gaussian.
+
+    Every net has `layers` tanh layers of `hidden` units; y enters the first of them. Nets see
+    x − mean, pixel logits have the offset logit(mean), mean (pixels,) being that of the images.
+    y (..., batch, K) is one-hot or relaxed, and may have leading axes; so has what comes of it.
+    """
+
+    task, context = "generate", 0
+
+    def __init__(self, mean, classes=10, z=10, hidden=200, layers=1, samples=1, dtype=np.float32):
+        self.dtype, self.classes, self.z, self.samples = dtype, classes, z, samples
+        self.mean = np.asarray(mean, dtype)
+        self.offset = logit(np.clip(mean, 0.001, 0.999)).astype(dtype)
+        width, pixels, self.n_classifier = [hidden] * layers, len(mean), 2 * (layers + 1)
+        self.sizes = {"q(y|x)": [pixels, *width, classes],
+                      "q(z|x,y)": [pixels, *width, 2 * z],
+                      "p(x|y,z)": [z, *width, pixels]}  # fmt: skip
+        tensors = [f"{kind}{i}" for i in range(layers + 1) for kind in "Wb"]
+        self.names = [f"q(y|x).{tensor}" for tensor in tensors]
+        self.names += [f"{net}.{tensor}" for net in [*self.sizes][1:] for tensor in ["Y", *tensors]]
+
+    def init(self, rng):
+        params = []
+        for net, sizes in self.sizes.items():
+            if net != "q(y|x)":
+                params += [rng.standard_normal((self.classes, sizes[1])).astype(self.dtype)]
+            params += init_mlp(rng, sizes, self.dtype)
+        return params
+
+    def draw_noise(self, rng, batch):
+        """u (samples, batch, K), uniform in (0, 1), and ε (batch, z), normal."""
+        u = rng.random((self.samples, batch, self.classes), self.dtype)
+        eps = rng.standard_normal((batch, self.z), self.dtype)
+        return np.clip(u, NOISE_MARGIN, 1 - NOISE_MARGIN), eps
+
+    def _nets(self, params):
+        n = self.n_classifier
+        return params[:n], params[n : 2 * n + 1], params[2 * n + 1 :]
+
+    def classify(self, params, x, keep=1.0):
+        """log q(y|x), (batch, K); `keep` (batch, pixels) is that of dropout, see `draw_keep`."""
+        return log_softmax(mlp(self._nets(params)[0], (x - self.mean) * keep))
+
+    def encode(self, params, x, y):
+        """Mean and log variance of q(z|x, y), (..., batch, z) each."""
+        both = joint_mlp(self._nets(params)[1], x - self.mean, y)
+        return both[..., : self.z], both[..., self.z :]
+
+    def decode(self, params, y, z):
+        """Logits of p(x|y, z), (..., batch, pixels)."""
+        return joint_mlp(self._nets(params)[2], z, y) + self.offset
+
+    def bound(self, params, x, y, eps):
+        """−L(x, y), with z = mean + sd ε and the KL term exact: (..., batch) nats."""
+        mean, log_var = self.encode(params, x, y)
+        z = mean + np.exp(log_var / 2) * eps
+        kl = np.sum(mean**2 + np.exp(log_var) - 1 - log_var, axis=-1) / 2
+        log_p = bernoulli_log_prob(x, self.decode(params, y, z))
+        return log_p - math.log(self.classes) - kl
+
+    def log_weights(self, params, x, n_samples, rng):
+        """log p(x, y, z) − log q(y, z|x) of draws from q; its mean is −U: (n_samples, batch)."""
+        log_q, shape = self.classify(params, x), (n_samples, len(x))
+        u = rng.random((*shape, self.classes), self.dtype)
+        y = hard_sample(log_q, np.clip(u, NOISE_MARGIN, 1 - NOISE_MARGIN))
+        mean, log_var = self.encode(params, x, y)
+        eps = rng.standard_normal((*shape, self.z), self.dtype)
+        z = mean + np.exp(log_var / 2) * eps
+        log_p = bernoulli_log_prob(x, self.decode(params, y, z)) - math.log(self.classes)
+        log_ratio = np.sum(eps**2 + log_var - z**2, axis=-1) / 2  # log p(z) − log q(z|x, y)
+        return log_p + log_ratio - np.sum(y * log_q, axis=-1)
+
+    def reconstruct(self, params, x, rng):
+        """Pixel probabilities given a sample of y and the mean of z."""
+        y = hard_sample(self.classify(params, x), self.draw_noise(rng, len(x))[0][0])
+        return sigmoid(self.decode(params, y, self.encode(params, x, y)[0]))
+
+    def generate(self, params, rng, n):
+        """Pixel probabilities of n images, the classes by turns, (n, pixels)."""
+        y = np.eye(self.classes, dtype=self.dtype)[np.arange(n) % self.classes]
+        return sigmoid(self.decode(params, y, rng.standard_normal((n, self.z), self.dtype)))
+
+
+def joint_mlp(params, h, y):
+    """The net of (h, y): y (..., batch, K) adds Y to the first layer, whose h part is done once."""
+    Y, W, b, *rest = params
+    return mlp(rest, tanh(affine(h, W, b) + times(y, Y)))

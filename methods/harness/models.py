@@ -1,0 +1,263 @@
+"""The networks with discrete latent variables, and their evaluation.
+
+A method sees only init, draw_noise, infer, bound, bound_terms, generative_logits, centre, n_inputs,
+units; evaluation sees log_weights.
+"""
+
+import itertools
+import math
+
+from categorical import log_prob, log_softmax
+from common import (
+    bernoulli_log_prob,
+    draw_bits,
+    draw_noise,
+    init_mlp,
+    logit,
+    mlp,
+    sigmoid,
+    signed,
+)
+
+import numpy as np
+from scipy.special import logsumexp
+from tqdm import tqdm
+
+
+class SBN:
+    """Sigmoid belief network: `layers` stochastic layers of `hidden` bits, joined by affine maps
+    or, if `nonlinear`, by two tanh layers of the same width.
+
+    Task "generate": q(b0|x) q(b1|b0) … and p(…b1) p(b0|b1) p(x|b0) with a learned prior on top.
+    Task "predict": the upper half of the image, b0, b1, …, the lower half, as one chain of
+    conditionals; there is no other q, so the bound has no KL term.
+
+    Nets see x − mean or 2b − 1. Pixel logits have the fixed offset logit(mean), mean (pixels,)
+    being that of the training images. Activations may carry leading axes, (..., batch, hidden), to
+    run several samples of a batch in one sweep; the bound then is (..., batch).
+    """
+
+    def __init__(
+        self, mean, hidden=200, layers=1, nonlinear=False, task="generate", dtype=np.float32
+    ):
+        self.dtype, self.units, self.task, self.n_inputs = dtype, [hidden] * layers, task, len(mean)
+        self.mean = np.asarray(mean, dtype)
+        self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
+        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
+        between = [hidden] * (3 if nonlinear else 1)
+        pixels_in, pixels_out = self.context or len(mean), len(mean) - self.context
+        self.sizes = {f"q{layer}": [hidden, *between] for layer in range(layers)}
+        self.sizes["q0"] = [pixels_in, *between]
+        if task == "generate":
+            self.sizes["prior"] = [hidden]
+            self.sizes |= {f"p{layer}": [hidden, *between] for layer in range(layers - 1, 0, -1)}
+        self.sizes["p0"] = [hidden, *between[:-1], pixels_out]
+        self.names, self.slices = [], {}
+        for net, sizes in self.sizes.items():
+            tensors = [f"{net}.{kind}{i}" for i in range(len(sizes) - 1) for kind in "Wb"]
+            self.names += tensors or [net]  # the prior is one vector of logits
+            self.slices[net] = slice(len(self.names) - len(tensors or [net]), len(self.names))
+
+    def _nets(self, params):
+        """The flat list of parameters as a dict: q0, q1, …, prior, …, p1, p0."""
+        return {net: params[place] for net, place in self.slices.items()}
+
+    def init(self, rng):
+        params = []
+        for net, sizes in self.sizes.items():
+            is_prior = net == "prior"
+            params += (
+                [np.zeros(sizes, self.dtype)] if is_prior else init_mlp(rng, sizes, self.dtype)
+            )
+        return params
+
+    def draw_noise(self, rng, batch):
+        return draw_noise(rng, batch, self.units, self.dtype)
+
+    def centre(self, x):
+        """What a net sees of the images x (batch, pixels)."""
+        return x - self.mean
+
+    def infer(self, params, x, sample, known_logits=()):
+        """Run the stochastic layers; `sample(layer, logits)` decides what each of them emits.
+
+        Returns activations and logits, a list each. `known_logits`, of the lowest layers, spares
+        computing them again when a sweep starts like an earlier one.
+        """
+        nets, h = self._nets(params), self.centre(x)[:, : self.context or None]
+        activations, logits = [], list(known_logits)
+        for layer in range(len(self.units)):
+            if layer == len(logits):
+                logits.append(mlp(nets[f"q{layer}"], h))
+            activations.append(sample(layer, logits[layer]))
+            h = signed(activations[layer])
+        return activations, logits
+
+    def bound(self, params, x, activations, logits):
+        """log p(x, h) − log q(h|x), or log p(lower half|h) for the task "predict": (..., batch)."""
+        first, *rest = self.bound_terms(params, x, activations, logits)
+        return sum(rest, first)
+
+    def bound_terms(self, params, x, activations, logits):
+        """A list of terms, one per layer, whose sum is the bound; term i knows no layer above i.
+
+        log p(b_{i−1}|b_i) − log q(b_i|b_{i−1}), b_{−1} being x, and in the last one the prior.
+        """
+        nets, b = self._nets(params), activations
+        if self.task == "predict":  # the numbers 0, then the bound
+            log_p = bernoulli_log_prob(x[:, self.context :], self._pixels(nets, b[-1]))
+            return [0.0] * (len(b) - 1) + [log_p]
+        logits_p = [self._pixels(nets, b[0]), *self.generative_logits(params, b)]
+        *log_p, prior = (bernoulli_log_prob(*pair) for pair in zip([x, *b], logits_p))
+        log_p[-1] = log_p[-1] + prior
+        return [p_i - bernoulli_log_prob(b_i, a_i) for p_i, b_i, a_i in zip(log_p, b, logits)]
+
+    def generative_logits(self, params, activations):
+        """Logits of p(b_i|b_{i+1}) for every layer i, the prior's last; [] for "predict"."""
+        if self.task == "predict":
+            return []
+        nets, above = self._nets(params), activations[1:]
+        between = [mlp(nets[f"p{i}"], signed(b_i)) for i, b_i in enumerate(above, start=1)]
+        return [*between, nets["prior"][0]]
+
+    def _pixels(self, nets, h):
+        *net, bias = nets["p0"]
+        return mlp([*net, bias + self.offset], signed(h))
+
+    def log_weights(self, params, x, n_samples, rng):
+        """The bound for n_samples draws of the bits for every row of x: (n_samples, batch)."""
+        sample = lambda layer, a: draw_bits(rng, a, (n_samples, len(x), a.shape[-1]))
+        return self.bound(params, x, *self.infer(params, x, sample))
+
+    def reconstruct(self, params, x, rng):
+        """Pixel probabilities given a sample of the bits; "predict" keeps the upper half of x."""
+        b, _ = self.infer(params, x, lambda layer, a: draw_bits(rng, a, a.shape))
+        nets = self._nets(params)
+        lower = sigmoid(self._pixels(nets, b[-1] if self.task == "predict" else b[0]))
+        return np.concatenate([x[:, : self.context], lower], axis=1)
+
+    def generate(self, params, rng, n):
+        """Pixel probabilities of n images from the model, (n, pixels)."""
+        nets = self._nets(params)
+        logits = np.tile(nets["prior"][0], (n, 1))
+        for layer in range(len(self.units) - 1, -1, -1):
+            b = draw_bits(rng, logits, logits.shape)
+            logits = mlp(nets[f"p{layer}"], signed(b)) if layer else self._pixels(nets, b)
+        return sigmoid(logits)
+
+
+class CategoricalNet:
+    """`layers` layers of `variables` (N) categoricals of `classes` (K), with tanh nets between.
+
+    Task "generate", one layer: the nets q(b|x) and p(x|b) have the `hidden` tanh layers, p's in
+    reverse order; the prior is uniform or learned. Task "predict": the upper half of the image,
+    b0, b1, …, the lower half, as one chain of such nets; there is no q, so the bound has no KL.
+    Activations have shape (..., batch, N, K), and the bound (..., batch).
+    """
+
+    def __init__(self, mean, variables=30, classes=10, layers=1, hidden=(512, 256),
+                 learned_prior=False, task="generate", dtype=np.float32):  # fmt: skip
+        self.dtype, self.task, self.n_inputs = dtype, task, len(mean)
+        self.layers, self.shape, self.learned_prior = layers, (variables, classes), learned_prior
+        self.mean = np.asarray(mean, dtype)
+        self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
+        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
+        width, hidden = variables * classes, list(hidden)
+        self.sizes = {f"q{layer}": [width, *hidden, width] for layer in range(layers)}
+        self.sizes["q0"] = [self.context or len(mean), *hidden, width]
+        self.sizes["p"] = [width, *hidden[::-1], len(mean) - self.context]
+        self.names = [f"{net}.{kind}{i}" for net, sizes in self.sizes.items()
+                      for i in range(len(sizes) - 1) for kind in "Wb"]  # fmt: skip
+        self.names += ["prior"] * learned_prior
+
+    def init(self, rng):
+        nets = [init_mlp(rng, sizes, self.dtype) for sizes in self.sizes.values()]
+        return [*itertools.chain(*nets), *[np.zeros(self.shape, self.dtype)] * self.learned_prior]
+
+    def _net(self, params, name):
+        return [p for key, p in zip(self.names, params) if key.startswith(f"{name}.")]
+
+    def prior(self, params):
+        """Logits of the prior, (N, K)."""
+        return params[-1] if self.learned_prior else np.zeros(self.shape, self.dtype)
+
+    def draw_noise(self, rng, batch):
+        """Per layer a pair (u, v) of uniforms in (0, 1), each of shape (batch, N, K)."""
+        noise = draw_noise(rng, batch, [math.prod(self.shape)] * self.layers, self.dtype)
+        return [tuple(w.reshape(batch, *self.shape) for w in uv) for uv in noise]
+
+    def centre(self, x):
+        return x - self.mean
+
+    def infer(self, params, x, sample, known_logits=()):
+        """Activations and logits of all layers, `sample(layer, logits)` being what each emits.
+
+        `known_logits`, of the lowest layers, spares computing them again.
+        """
+        below = self.centre(x)[:, : self.context or None]
+        activations, logits = [], list(known_logits)
+        for layer in range(self.layers):
+            if layer == len(logits):
+                a = mlp(self._net(params, f"q{layer}"), below)
+                logits.append(np.reshape(a, (*a.shape[:-1], *self.shape)))
+            activations.append(sample(layer, logits[layer]))
+            below = flat(activations[layer])
+        return activations, logits
+
+    def log_likelihood(self, params, x, activations):
+        """log p(x|b), or of its lower half for the task "predict"."""
+        return bernoulli_log_prob(x[:, self.context :], self.pixels(params, activations[-1]))
+
+    def bound(self, params, x, activations, logits):
+        """log p(x, b) − log q(b|x), or log p(lower half|b); linear in a relaxed b but for p."""
+        log_p = self.log_likelihood(params, x, activations)
+        if self.task == "predict":
+            return log_p
+        return log_p + sum(log_prob(b, self.prior(params)) - log_prob(b, a)
+                           for b, a in zip(activations, logits))  # fmt: skip
+
+    def pixels(self, params, b):
+        *net, bias = self._net(params, "p")
+        return mlp([*net, bias + self.offset], flat(b))
+
+    def log_weights(self, params, x, n_samples, rng):
+        """The bound for n_samples draws of b for every row of x: (n_samples, batch)."""
+        draw = lambda layer, a: draw_one_hot(rng, a, (n_samples, *a.shape[-3:]))
+        return self.bound(params, x, *self.infer(params, x, draw))
+
+    def reconstruct(self, params, x, rng):
+        """Pixel probabilities given a sample of b; "predict" keeps the upper half of x."""
+        b, _ = self.infer(params, x, lambda layer, a: draw_one_hot(rng, a, a.shape))
+        return np.concatenate([x[:, : self.context], sigmoid(self.pixels(params, b[-1]))], axis=1)
+
+    def generate(self, params, rng, n):
+        """Pixel probabilities of n images from the model, (n, pixels)."""
+        b = draw_one_hot(rng, self.prior(params), (n, *self.shape))
+        return sigmoid(self.pixels(params, b))
+
+
+def flat(b):
+    return np.reshape(b, (*b.shape[:-2], b.shape[-2] * b.shape[-1]))
+
+
+def draw_one_hot(rng, a, shape):
+    """Categorical(softmax(a)) one-hots of the given shape; not to be differentiated."""
+    below = np.cumsum(np.exp(log_softmax(a)), axis=-1)[..., :-1]  # not all: it may sum to < 1
+    chosen = np.sum(rng.random((*shape[:-1], 1), a.dtype) > below, axis=-1)
+    return np.eye(shape[-1], dtype=a.dtype)[chosen]
+
+
+def multi_sample_bound(model, params, images, n_samples, rng, progress=False):
+    """log mean_k exp(log w_k) over n_samples importance weights: (rows,) nats, for rows of bits.
+
+    A lower bound on log p(x), tighter with more samples (Burda et al. 2015, arXiv 1509.00519).
+    Memory is bounded: at most 1,000 samples are in it at once.
+    """
+    rows, bounds = max(1, 1000 // n_samples), []
+    hidden = None if progress else True  # None shows it on a terminal only
+    for start in tqdm(range(0, len(images), rows), desc="evaluation", leave=False, disable=hidden):
+        x = images[start : start + rows].astype(model.dtype)
+        counts = [min(1000, n_samples - first) for first in range(0, n_samples, 1000)]
+        log_weights = np.concatenate([model.log_weights(params, x, n, rng) for n in counts])
+        bounds.append(logsumexp(log_weights.astype(np.float64), axis=0) - math.log(n_samples))
+    return np.concatenate(bounds)

@@ -1,0 +1,49 @@
+"""Adam on a flat vector, in place, and the flat vector with its views."""
+
+import math
+
+import numpy as np
+
+
+def _blocks(*vectors, size=32768):
+    """Slices of flat vectors, and a buffer, so small that an update of them stays in the cache."""
+    buffer = np.empty(size, vectors[0].dtype)
+    for start in range(0, len(vectors[0]), size):
+        parts = [vector[start : start + size] for vector in vectors]
+        yield *parts, buffer[: len(parts[0])]
+
+
+class Adam:
+    """Adam (Kingma & Ba 2014, in the form ending their section 2) on a flat vector, in place.
+
+    beta2 = .99999 is the REBAR authors' setting: the moments of a noisy gradient need long memory.
+    """
+
+    def __init__(self, size, lr, beta1=0.9, beta2=0.99999, eps=1e-8, dtype=np.float32):
+        self.lr, self.beta1, self.beta2, self.eps, self.t = lr, beta1, beta2, eps, 0
+        self.m, self.v = np.zeros(size, dtype), np.zeros(size, dtype)
+
+    def ascend(self, params, gradient):
+        """One step up the gradient; a negative lr descends."""
+        self.t += 1
+        weight1 = (1 - self.beta1**self.t) / (1 - self.beta1)  # of the sums m and v, so that
+        weight2 = (1 - self.beta2**self.t) / (1 - self.beta2)  # m / weight1 is the average
+        rate = self.lr * math.sqrt(weight2) / weight1
+        eps = self.eps / math.sqrt(1 - self.beta2)
+        for p, g, m, v, buffer in _blocks(params, gradient, self.m, self.v):
+            m *= self.beta1
+            m += g
+            v *= self.beta2
+            v += np.multiply(g, g, out=buffer)
+            np.sqrt(v, out=buffer)
+            buffer += eps
+            np.divide(m, buffer, out=buffer)
+            buffer *= rate
+            p += buffer
+
+
+def flatten(arrays, dtype):
+    """One contiguous vector with the content of all arrays, and a list of its views like them."""
+    flat = np.concatenate([np.zeros(0, dtype), *map(np.ravel, arrays)]).astype(dtype, copy=False)
+    ends = np.cumsum([np.size(a) for a in arrays], dtype=int)
+    return flat, [flat[e - np.size(a) : e].reshape(np.shape(a)) for a, e in zip(arrays, ends)]

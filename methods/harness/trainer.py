@@ -1,0 +1,299 @@
+"""A run's state and its step (Trainer), and the loop around it (fit, and train for an SBN)."""
+
+import contextlib
+import math
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+from common import InputError, assign_state, bernoulli_log_prob, logit
+
+from harness.data import load_dataset
+from harness.diagnostics import GradientVariance
+from harness.figures import plot_curves, plot_samples, tensorboard_class, write_tensorboard
+from harness.models import SBN, multi_sample_bound
+from harness.optimizer import Adam, flatten
+from harness.runfolder import (
+    atomic_write,
+    open_run,
+    print_row,
+    read_rows,
+    uninterrupted,
+    write_json,
+    write_rows,
+)
+from harness.streams import EVALUATION, INIT, NOISE, ORDER, stream
+
+import numpy as np
+from tqdm import tqdm
+
+
+class Stopped(Exception):
+    """The loop ended early: Stopped(exit code, one line that says why and how to go on)."""
+
+
+class Trainer:
+    """A run's whole state and its step: Adam(lr) ascends the bound, Adam(aux_rate lr) descends the
+    method's own objectives. Every gradient is taken before any update.
+
+    `report(model, aux)` is a dict of what to log of aux (keys with a "/" are not shown on the
+    screen); `adam` has settings of both Adams; `rate(step)` multiplies lr. With `keep_best` the
+    parameters of the best validation bound are what the run ends with.
+    """
+
+    COUNTERS = ("step_count", "last_row", "seconds", "best_bound")
+    measures = ("bound",)  # what `evaluate` returns
+
+    def __init__(self, args, data, model, estimate, init_aux, report=lambda model, aux: {}, *,
+                 adam=None, aux_rate=10, rate=lambda step: 1.0, keep_best=False):  # fmt: skip
+        self.args, self.data, self.model = args, data, model
+        self.estimate, self.report, self.rate, self.aux_rate = estimate, report, rate, aux_rate
+        self.copies = args.samples  # of every image in a batch
+        dtype, seed, adam = model.dtype, args.seed, adam or {}
+        self.flat_params, self.params = flatten(model.init(stream(seed, INIT)), dtype)
+        self.flat_aux, self.aux = flatten(init_aux(stream(seed, INIT, 1), model), dtype)
+        self.ascent = Adam(self.flat_params.size, args.lr, dtype=dtype, **adam)
+        self.descent = Adam(self.flat_aux.size, -aux_rate * args.lr, dtype=dtype, **adam)
+        self.variance = GradientVariance(self.flat_params.size, dtype=dtype)
+        self.steps_per_epoch = math.ceil(len(data.train) / args.batch_size)
+        self.step_count, self.last_row, self.seconds, self.best_bound = 0, 0, 0.0, -math.inf
+        self.best = [self.flat_params.copy(), self.flat_aux.copy()] if keep_best else []
+        self.sums = {}  # of what is logged, over the steps since the last row of the log
+        self.order_epoch = -1
+
+    def draw(self):
+        """Images (batch, pixels) and noise of the present step."""
+        args = self.args
+        epoch, position = divmod(self.step_count, self.steps_per_epoch)
+        if epoch != self.order_epoch:  # np.resize fills a short last batch with the first rows
+            rows = stream(args.seed, ORDER, epoch).permutation(len(self.data.train))
+            self.order = np.resize(rows, (self.steps_per_epoch, args.batch_size))
+            self.order_epoch = epoch
+        rng = stream(args.seed, NOISE, self.step_count)
+        x = self.data.batch(self.order[position], rng, self.model.dtype)
+        x = np.repeat(x, self.copies, axis=0)
+        return x, self.model.draw_noise(rng, len(x))
+
+    def step(self):
+        """One update. Raises FloatingPointError if a value is not finite."""
+        model, (x, noise) = self.model, self.draw()
+        bound, grads, aux_grads = self.estimate(model, self.params, self.aux, x, noise)
+        aux_grads = assign_state(self.aux, aux_grads)
+        gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
+        bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
+        logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}
+        logged |= self.report(model, self.aux)
+        if not math.isfinite(bound + variance + float(aux_gradient.sum())):
+            self._refuse("the gradient of ", grads + aux_grads)
+            raise FloatingPointError("the bound is not finite")
+        lr = self.args.lr * self.rate(self.step_count)
+        self.ascent.lr, self.descent.lr = lr, -self.aux_rate * lr
+        self.ascent.ascend(self.flat_params, gradient)
+        self.descent.ascend(self.flat_aux, aux_gradient)
+        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
+        self.step_count += 1
+
+    def _refuse(self, what, tensors):
+        """Raise FloatingPointError with the name of the first tensor that is not finite."""
+        names = [*self.model.names, *(f"the method's tensor {i}" for i in range(len(self.aux)))]
+        for name, tensor in zip(names, tensors):
+            if not np.all(np.isfinite(tensor)):
+                raise FloatingPointError(f"{what}{name} is not finite")
+
+    def bound(self, split, n_samples, progress=False):
+        """Mean multi-sample bound of "valid" or "test" in nats, always with the same noise."""
+        rng, images = stream(self.args.seed, EVALUATION), getattr(self.data, split)
+        bounds = multi_sample_bound(self.model, self.params, images, n_samples, rng, progress)
+        return float(bounds.mean())
+
+    def evaluate(self, split):
+        """What to log of "valid" or "test", a dict of `measures`; the bound in nats."""
+        return {"bound": self.bound(split, self.args.eval_samples)}
+
+    def remember(self, valid_bound):
+        """With keep_best, copy the parameters if none so far were better on validation."""
+        if self.best and valid_bound != "" and valid_bound > self.best_bound:
+            self.best_bound = valid_bound
+            self.best[0][...], self.best[1][...] = self.flat_params, self.flat_aux
+
+    @contextlib.contextmanager
+    def at_best(self):
+        """With keep_best, have the best parameters in the place of the present ones for a while."""
+
+        def exchange():
+            with uninterrupted():
+                for present, best in zip((self.flat_params, self.flat_aux), self.best):
+                    present[...], best[...] = best.copy(), present.copy()
+
+        try:
+            exchange()
+            yield
+        finally:
+            exchange()
+
+    def row(self, bounds=()):
+        """What to log, as means over the steps since the last row; and `bounds`, a dict."""
+        n, log = self.step_count - self.last_row, lambda x: math.log(max(x, 1e-300))
+        means = {key: total / n for key, total in self.sums.items()}
+        row = {"step": self.step_count, "train_bound": means.pop("train_bound"), **dict(bounds)}
+        row["log_grad_variance"] = log(means.pop("variance"))
+        row["log_grad_variance/not_debiased"] = log(means.pop("raw_variance"))
+        self.last_row, self.sums = self.step_count, {}
+        return row | means
+
+    def arrays(self):
+        """Everything that a step changes in place, by its name in the checkpoint."""
+        return {"params": self.flat_params, "aux": self.flat_aux,
+                "ascent_m": self.ascent.m, "ascent_v": self.ascent.v,
+                "descent_m": self.descent.m, "descent_v": self.descent.v,
+                "variance_m1": self.variance.m1, "variance_m2": self.variance.m2,
+                **dict(zip(("best_params", "best_aux"), self.best))}  # fmt: skip
+
+    def save(self, folder):
+        """Write the checkpoint of a run folder; the last one goes only when this one is whole.
+
+        Raises FloatingPointError, leaving the last one, if a parameter is not finite.
+        """
+        self._refuse("", self.params + self.aux)
+        with atomic_write(folder / "checkpoint.npz", "wb") as file:
+            counters = {key: getattr(self, key) for key in self.COUNTERS}
+            sums = {"sum_keys": list(self.sums), "sums": list(self.sums.values())}
+            np.savez(file, **self.arrays(), **counters, **sums)
+
+    def resume(self, folder):
+        """Take up the checkpoint of a run folder, bit for bit; returns the rows logged so far.
+
+        Raises InputError if it is missing, damaged, of another run, or has nothing left to do.
+        """
+        path, arrays = folder / "checkpoint.npz", self.arrays()
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                loaded = dict(file)
+            for key, array in arrays.items():
+                if loaded[key].shape != array.shape or loaded[key].dtype != array.dtype:
+                    raise ValueError(f"{key} has shape {loaded[key].shape}, not {array.shape}")
+            counters = {key: loaded[key].item() for key in self.COUNTERS}
+            counters["sums"] = dict(zip(map(str, loaded["sum_keys"]), loaded["sums"].tolist()))
+            rows = read_rows(folder / "log.csv", counters["last_row"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"--resume: {path} cannot be taken up ({error})") from error
+        if self.args.steps <= counters["last_row"] and (folder / "summary.json").exists():
+            raise InputError(
+                f"--resume: {folder} has all its {self.args.steps} steps; raise --steps"
+            )
+        for key, array in arrays.items():
+            array[...] = loaded[key]
+        vars(self).update(counters)
+        self.ascent.t = self.descent.t = self.variance.t = self.step_count
+        return rows
+
+
+def train(args, estimate, init_aux, report=lambda model, aux: {}):
+    """Train an SBN on the dataset of `args` by `estimate`; returns the run folder and its log.
+
+    `init_aux(rng, model)` makes the method's own parameters; for `report` see Trainer, for what is
+    raised see fit.
+    """
+    data = load_dataset(args.dataset, args.dynamic_binarization)
+    model = SBN(data.train_mean, args.hidden, args.layers, args.nonlinear, args.task)
+    return fit(Trainer(args, data, model, estimate, init_aux, report))
+
+
+def fit(trainer):
+    """Train as the flags say, from the start or the checkpoint; returns the run folder and its log.
+
+    Raises InputError for a run folder that cannot be used. Raises Stopped with the way to
+    resume, leaving a checkpoint, after Ctrl-C (exit code 130) and on a value that is not finite
+    (exit code 1).
+    """
+    args = trainer.args
+    rows = trainer.resume(Path(args.resume)) if args.resume else []
+    writer_class = tensorboard_class() if args.tensorboard else None
+    folder = open_run(args, data_verified=trainer.data.verified)
+    writer = writer_class(str(folder), purge_step=trainer.last_row + 1) if writer_class else None
+    log_every = args.log_every or trainer.steps_per_epoch
+    eval_every = args.eval_every or args.eval_epochs * trainer.steps_per_epoch
+    blank = {f"{split}_{name}": "" for split in ("valid", "test") for name in trainer.measures}
+    started, saved = time.perf_counter() - trainer.seconds, -math.inf
+    bar = tqdm(total=args.steps, initial=trainer.step_count, unit="step", disable=None)
+    try:
+        while True:
+            step, at_end = trainer.step_count, trainer.step_count >= args.steps
+            trainer.seconds = time.perf_counter() - started
+            evaluate = at_end or step % eval_every == 0
+            due = step > trainer.last_row and (evaluate or step % log_every == 0)
+            if due:
+                values = evaluation(trainer) if evaluate else blank
+            with uninterrupted():
+                if due:
+                    trainer.remember(values["valid_bound"])
+                    rows.append(trainer.row(values) | {"seconds": round(trainer.seconds, 3)})
+                    write_rows(folder / "log.csv", rows)
+                    print_row(rows[-1], header=len(rows) == 1)
+                    if writer:
+                        write_tensorboard(writer, trainer, rows[-1])
+                if due or time.perf_counter() - saved > 60:  # seconds
+                    trainer.save(folder)
+                    saved = time.perf_counter()
+                if not at_end:
+                    trainer.step()
+            if at_end:
+                finish(trainer, rows, folder)
+                return folder, rows
+            bar.update()
+    except KeyboardInterrupt:
+        with contextlib.suppress(FloatingPointError):
+            trainer.save(folder)
+        stop = 130, f"go on with: python {sys.argv[0]} --resume {folder}"
+    except FloatingPointError as error:
+        stop = 1, f"{error}; the last good checkpoint is in {folder}; a smaller --lr may help"
+    finally:
+        bar.close()
+        if writer:
+            writer.close()
+    raise Stopped(stop[0], f"stopped at step {trainer.step_count}; {stop[1]}")
+
+
+def evaluation(trainer):
+    """The measures of the present parameters on validation and test images: valid_bound, …"""
+    splits = {split: trainer.evaluate(split) for split in ("valid", "test")}
+    return {f"{split}_{name}": x for split, values in splits.items() for name, x in values.items()}
+
+
+def finish(trainer, rows, folder):
+    """Figures and summary.json; prints the result beside that of a trivial model."""
+    args, model, data, last = trainer.args, trainer.model, trainer.data, rows[-1]
+    mean, test = data.train_mean[model.context :], data.test[:, model.context :]
+    trivial = bernoulli_log_prob(test.astype(float), logit(np.clip(mean, 0.001, 0.999))).mean()
+    with trainer.at_best():
+        if trainer.best:
+            last = last | evaluation(trainer)
+        results = {key: last[key] for key in last if key.endswith(("_bound", *trainer.measures))}
+        if n_samples := getattr(args, "test_samples", None):
+            results["test_log_likelihood"] = trainer.bound("test", n_samples, progress=True)
+            results["test_samples"] = n_samples
+        if not args.no_plots:
+            columns = {key: [row[key] for row in rows] for key in last}
+            bounds = {key: columns[f"{key}_bound"] for key in ("train", "valid", "test")}
+            bounds["independent pixels, test"] = [trivial] * len(rows)
+            panels = {"bound, nats per image": bounds,
+                      "log mean gradient variance": {"": columns["log_grad_variance"]}}  # fmt: skip
+            if "temperature" in columns:
+                panels["temperature"] = {"": columns["temperature"]}
+            plot_curves(folder / "curves.png", columns["step"], panels)
+            plot_samples(folder / "samples.png", trainer)
+    summary = {
+        "method": args.method, "dataset": args.dataset, "task": args.task, "steps": args.steps,
+        **results,
+        "independent_pixels_test": float(trivial), "log_grad_variance": last["log_grad_variance"],
+        "seconds": trainer.seconds, "steps_per_second": args.steps / trainer.seconds,
+    }  # fmt: skip
+    write_json(folder / "summary.json", summary)
+    bounds = {"test bound": (results["test_bound"], args.eval_samples)}
+    if n_samples:
+        bounds["test log-likelihood"] = results["test_log_likelihood"], n_samples
+    for name, (value, samples) in bounds.items():
+        tqdm.write(f"{name:20}{value:9.3f} nats ({samples} samples)")
+    tqdm.write(f"{'independent pixels':20}{trivial:9.3f} nats\n{'run folder':20}{folder}")
