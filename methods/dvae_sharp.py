@@ -1,13 +1,14 @@
-"""DVAE, DVAE++, DVAE#: a VAE whose prior over binary z is a Boltzmann machine.
+"""DVAE, DVAE++, DVAE#: a VAE whose prior over binary z is a Boltzmann machine (rbm.py).
 
 Rolfe 2017 (arXiv 1609.02200), Vahdat et al. 2018 (1802.04920), Vahdat et al. 2018 (1805.07445).
 
-Every bit z gets a continuous partner ζ ~ r(ζ|z), near z, and the decoder sees ζ. Without z its
-distribution is a mixture of two that overlap, with q = σ(a) and the cdf F = (1 − q) R0 + q R1:
+Every bit z gets a continuous partner ζ ~ r(ζ|z), near z, and the decoder sees ζ. The bits are in
+groups, and q of a group sees the ζ of the groups before it. Without z, every ζ has a mixture of
+two distributions that overlap. With its logit a, q = σ(a) and the cdf F = (1 − q) R0 + q R1,
 
-    ∇ E[f(ζ)] = E[ f'(ζ) dζ/da ∇a ],     dζ/da = (R0 − R1) / (r0 / q + r1 / (1 − q)).
+    ∇ E[f(ζ)] = E[ Σ_i ∂f/∂ζ_i dζ_i/da_i ∇a_i ],   dζ/da = (R0 − R1) / (r0 / q + r1 / (1 − q)).
 
-That is unbiased for the smoothed model, whose bound is recon + c·(−KL), c rising from 0 to 1:
+That is unbiased for the smoothed model. Its bound is log p(x|ζ) + c·(−KL), c rising from 0 to 1:
     DVAE    r(ζ|0) is a spike at 0:  KL(q(z|x) || p(z)), Rolfe's gradient of the pair term
     DVAE++  other r:                 the same KL, from q(z|ζ, x), which is known
     DVAE#   p(ζ) = Σ_z p(z) r(ζ|z):  log p(ζ) − log q(ζ|x), so that importance weighting works;
@@ -17,35 +18,26 @@ log Z and its gradient are those of chains that follow the RBM: population annea
 Evaluation is of the discrete model: z binary, log Z by annealed importance sampling (AIS).
 Cost per step: one pass through the networks, and the chains' `--sweeps` Gibbs sweeps.
 
-Other than the released code: λ of the Gaussian trick, log Z and the derivative for σ are right at
-every step; the power law has no offsets (it is kept as logit ζ); batch norm's γ does not decay.
+Other than the released code: λ of the Gaussian trick follows W at every step, and the gradient
+knows it; log Z and the derivative for σ are right at every step; the power law has no offsets (it
+is kept as logit ζ); batch norm's γ does not decay. Equation numbers are from that code's comments.
 
-    python methods/dvae_sharp.py        --rbm-demo bars: the samplers against enumeration
+    python methods/dvae_sharp.py
 """
 
-import itertools
 import math
 from functools import partial
 from typing import NamedTuple
 
-from common import (  # before numpy: it chooses the number of BLAS threads
-    Assign,
-    bernoulli_log_prob,
-    gradients,
-    hard_sample,
-    log_mean_exp,
-    sigmoid,
-    softplus,
-    stop_gradient,
-    times,
-)
-import rbm as boltzmann
-from rbm import SAMPLERS, ais, energy, fair_bits, sample_moments
+# common before numpy: it chooses the number of BLAS threads
+from common import Assign, bernoulli_log_prob, gradients, hard_sample, log_mean_exp
+from common import sigmoid, softplus, stop_gradient, times
+from rbm import SAMPLERS, Chains, energy, sides
 
 from harness import cli
 from harness.data import load_dataset
-from harness.hierarchy import DVAE, KEEP, STRUCTURES, mean_and_variance, sides, standardize
-from harness.streams import AIS, CHAINS, GIBBS, stream
+from harness.hierarchy import DVAE, STRUCTURES
+from harness.streams import stream
 from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
@@ -53,13 +45,7 @@ from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
 from scipy.special import ndtr, ndtri
 
-# ------------------------------------------------------------- 1. the RBM, a list b1, b2, W: energy
-
-
-# ------------------------------------------------------------------------ sampling from the RBM
-
-
-# ------------------------------------------------------------ 2. smoothing: ζ ~ r(ζ|z) near the bit
+# ------------------------------------------------------------ 1. smoothing: ζ ~ r(ζ|z) near the bit
 
 
 class Smoothing(NamedTuple):
@@ -87,10 +73,6 @@ def exponential_draw(rho, beta):
 def exponential(zeta, beta):
     decay, total = np.exp(-beta * zeta), -math.expm1(-beta)
     return (1 - decay) / total, beta / total * decay
-
-
-def exponential_log_ratio(zeta, beta):
-    return beta * (2 * zeta - 1)
 
 
 # The same but for a share of ε that is uniform, and bounds the ratio.
@@ -123,15 +105,7 @@ def power(y, beta):
     return R, R * sigmoid(-y) / beta
 
 
-def power_log_ratio(y, beta):
-    return (1 - 1 / beta) * y
-
-
 # The normal distribution of mean 0, by the mirror 1, and variance 1/β; ζ may be any number.
-def gaussian_draw(rho, beta):
-    return ndtri(rho) / beta**0.5
-
-
 def gaussian(zeta, beta):
     return ndtr(zeta * beta**0.5), (beta / (2 * math.pi)) ** 0.5 * np.exp(-beta * zeta**2 / 2)
 
@@ -140,12 +114,12 @@ def gaussian_log_ratio(zeta, beta):
     return beta * (zeta - 0.5)
 
 
-EXPONENTIAL = Smoothing(exponential_draw, exponential, exponential_log_ratio)
+EXPONENTIAL = Smoothing(exponential_draw, exponential, lambda zeta, beta: beta * (2 * zeta - 1))
 SPIKE_EXPONENTIAL = EXPONENTIAL._replace(spike=True, log_ratio=None)
 UNIFORM_EXPONENTIAL = Smoothing(uniform_exponential_draw, uniform_exponential,
                                 uniform_exponential_log_ratio)  # fmt: skip
-POWER = Smoothing(power_draw, power, power_log_ratio, lambda y: -y, sigmoid)
-GAUSSIAN = Smoothing(gaussian_draw, gaussian, gaussian_log_ratio)
+POWER = Smoothing(power_draw, power, lambda y, beta: (1 - 1 / beta) * y, lambda y: -y, sigmoid)
+GAUSSIAN = Smoothing(lambda rho, beta: ndtri(rho) / beta**0.5, gaussian, gaussian_log_ratio)
 
 
 @primitive
@@ -169,11 +143,7 @@ def velocity(a, y, smoothing, beta):
         return (R0 - (1 - not_R1)) / ((1 + np.exp(-a)) * r0 + (1 + np.exp(a)) * r1)
 
 
-defvjp(
-    relax,
-    lambda y, a, u, rho, smoothing, beta: lambda g: g * velocity(a, y, smoothing, beta),
-    argnums=(0,),
-)
+defvjp(relax, lambda y, a, u, rho, *kind: lambda g: g * velocity(a, y, *kind), argnums=(0,))
 
 
 @primitive
@@ -195,7 +165,7 @@ defvjp(
     argnums=(0, 1, 2),
 )
 
-# ------------------------------------------- 3. −KL(q(ζ or z|x) || prior), as each variant has it
+# ------------------------------------------- 2. −KL(q(ζ or z|x) || prior), as each variant has it
 
 
 def bernoulli_entropy(a):
@@ -212,7 +182,7 @@ def minus_kl_of_bits(rbm, log_Z, a, pair):
 
 
 def dvae(rbm, log_Z, a, zeta):
-    """DVAE's −KL of bits; the gradient of the pair term is Rolfe's (appendix of 1609.02200).
+    """DVAE's −KL of bits, with Rolfe's gradient: equations 11 and 12 of 1609.02200v2.
 
     z = 1[ζ > 0], but for the last group its mean. When q_i grows, bit i of side 1 turns from 0 to 1
     at ζ_i = 0, where the later groups do not notice; so dq_i meets their value given z_i = 0,
@@ -249,13 +219,31 @@ def mean_field(rbm, ratio1, ratio2, sweeps=5):
     return l1, l2
 
 
-def dvae_sharp(rbm, log_Z, a, log_ratio):
+def marginal(rbm, log_Z, a, log_r0, log_r1):
     """DVAE#: log p(ζ) − log q(ζ|x), with p(ζ) = Σ_z p(z) Π r(ζ_i|z_i) bounded by mean-field.
 
-    log p(ζ) ≥ −E(m) + ratio'm + H(m) − log Z + Σ log r(ζ_i|0), close where ζ is close to bits. At
-    the best m the derivative for m is 0, so m is a constant (envelope theorem). The last sum is
-    in log q(ζ|x) = Σ softplus(a + ratio) − softplus(a) + log r(ζ_i|0) too, and cancels.
+    Section 3.1 and equation 6 of 1805.07445, plainly; log r of every group, at its ζ:
+        log p(ζ)   ≥ −E(m) + m'log r1 + (1 − m)'log r0 + H(m) − log Z, for any means m of bits,
+        log q(ζ|x) = Σ log((1 − q) r0 + q r1).
+    It is close where ζ is close to bits. At the best m the derivative for m is 0, so m is a
+    constant (envelope theorem).
     """
+    a, log_r0, log_r1 = (np.concatenate(sides(groups), axis=-1) for groups in (a, log_r0, log_r1))
+    ratios = np.split(stop_gradient(log_r1 - log_r0), 2, axis=-1)
+    logits = mean_field(stop_gradient(rbm), *ratios)
+    l = np.concatenate(logits, axis=-1)
+    m = sigmoid(l)
+    log_p = np.sum(m * log_r1 + (1 - m) * log_r0 + bernoulli_entropy(l), axis=-1)
+    log_p = log_p - energy(rbm, *(sigmoid(l_k) for l_k in logits)) - log_Z
+    log_q = np.logaddexp(log_r0 - softplus(a), log_r1 - softplus(-a))
+    return log_p - np.sum(log_q, axis=-1)
+
+
+# --- the same, faster: log q = Σ softplus(a + ratio) − softplus(a) + log r0, and log r0 cancels
+
+
+def dvae_sharp(rbm, log_Z, a, log_ratio):
+    """`marginal`, from log_ratio = log r(ζ|1) − log r(ζ|0) of every group alone."""
     ratios = sides(log_ratio)
     logits = mean_field(stop_gradient(rbm), *stop_gradient(ratios))
     m = [sigmoid(l) for l in logits]
@@ -268,8 +256,16 @@ def valid_lambda(W, beta):
     """λ of the Gaussian integral trick: β, or more if M = λ + [0 W; W' 0] needs it, at this W.
 
     The eigenvalues of M are λ ± the singular values of W; the smallest one is kept at 5 or more.
+    The largest singular value is u'W v. At its best u and v the derivative for them is 0, so they
+    are constants (envelope theorem), and its derivative for W is u v'.
     """
-    return max(beta, float(np.linalg.norm(W, 2)) + 5)
+    fixed = stop_gradient(W)
+    fixed = fixed / (np.max(np.abs(fixed)) + 1e-30)  # the squares are within the range of float32
+    v = np.linalg.eigh(np.dot(np.transpose(fixed), fixed))[1][:, -1]
+    u = np.dot(fixed, v)
+    u = u / np.sqrt(np.sum(u**2) + 1e-30)  # 0 at W = 0
+    more = np.dot(u, np.dot(W, v)) + 5 - beta
+    return beta + more * (stop_gradient(more) > 0)  # np.maximum has a derivative in float64
 
 
 def gaussian_integral(rbm, log_Z, zeta, q, lam):
@@ -277,16 +273,17 @@ def gaussian_integral(rbm, log_Z, zeta, q, lam):
 
     M = λ + [0 W; W' 0] is chosen such that the pairs z1'W z2 cancel in p(z) p(ζ|z):
     log p(ζ) = ½ log det(M / 2π) − ½ ζ'Mζ + Σ softplus(Mζ + b − λ/2) − log Z, exactly.
-    `q` holds logits, shifts and scales s of every group.
+    det M is λⁿ det(1 − W W' / λ²), as one side is summed out (Schur complement). The paper calls
+    λ β. `q` holds logits, shifts and scales s of every group.
     """
     b1, b2, W = rbm
     zeta1, zeta2 = sides(zeta)
     n = len(b1) + len(b2)
-    pairs1, pairs2 = times(zeta2, np.transpose(W)), times(zeta1, W)
-    log_p = sum(np.sum(softplus(lam * (z - 0.5) + pairs + b) - z * (lam * z + pairs) / 2, axis=-1)
-                for z, pairs, b in ((zeta1, pairs1, b1), (zeta2, pairs2, b2)))  # fmt: skip
+    M_zeta = lam * zeta1 + times(zeta2, np.transpose(W)), lam * zeta2 + times(zeta1, W)
+    log_p = sum(np.sum(softplus(Mz + (b - lam / 2)) - z * Mz / 2, axis=-1)
+                for z, Mz, b in zip((zeta1, zeta2), M_zeta, (b1, b2)))  # fmt: skip
     overlap = np.eye(len(b1), dtype=W.dtype) - np.dot(W, np.transpose(W)) / lam**2
-    log_p = log_p + (n * math.log(lam) + np.linalg.slogdet(overlap)[1]) / 2 - log_Z
+    log_p = log_p + (n * np.log(lam) + np.linalg.slogdet(overlap)[1]) / 2 - log_Z
     log_q = 0
     for zeta_i, (a_i, shift_i, s_i) in zip(zeta, q):
         x = zeta_i - shift_i
@@ -296,42 +293,53 @@ def gaussian_integral(rbm, log_Z, zeta, q, lam):
 
 
 class Variant(NamedTuple):
-    """A smoothing and the −KL that goes with it; `marginal` if it is one of p(ζ), as in DVAE#."""
+    """A smoothing and the −KL that goes with it; `marginal` if it is one of p(ζ), as in DVAE#.
+
+    The released code's β for mnist and digits, and for omniglot, by structure: 1-layer-lin,
+    1-layer-nonlin, more layers.
+    """
 
     smoothing: Smoothing
     minus_kl: callable
     marginal: bool
+    beta_mnist: tuple
+    beta_omniglot: tuple
 
 
 VARIANTS = {
-    "dvaes_power": Variant(POWER, dvae_sharp, marginal=True),
-    "dvae_spike_exp": Variant(SPIKE_EXPONENTIAL, dvae, marginal=False),
-    "dvaepp_exp": Variant(EXPONENTIAL, dvae_plus_plus, marginal=False),
-    "dvaepp_power": Variant(POWER, dvae_plus_plus, marginal=False),
-    "dvaes_gi": Variant(GAUSSIAN, gaussian_integral, marginal=True),
-    "dvaes_gauss": Variant(GAUSSIAN, dvae_sharp, marginal=True),
-    "dvaes_exp": Variant(EXPONENTIAL, dvae_sharp, marginal=True),
-    "dvaes_unexp": Variant(UNIFORM_EXPONENTIAL, dvae_sharp, marginal=True),
+    "dvaes_power": Variant(POWER, dvae_sharp, True, (40, 40, 30), (40, 30, 20)),
+    "dvae_spike_exp": Variant(SPIKE_EXPONENTIAL, dvae, False, (5, 5, 4), (4, 4, 4)),
+    "dvaepp_exp": Variant(EXPONENTIAL, dvae_plus_plus, False, (12, 14, 10), (14, 12, 10)),
+    "dvaepp_power": Variant(POWER, dvae_plus_plus, False, (40, 30, 30), (40, 40, 30)),
+    "dvaes_gi": Variant(GAUSSIAN, gaussian_integral, True, (40, 30, 30), (40, 30, 25)),
+    "dvaes_gauss": Variant(GAUSSIAN, dvae_sharp, True, (40, 30, 25), (40, 25, 25)),
+    "dvaes_exp": Variant(EXPONENTIAL, dvae_sharp, True, (12, 12, 10), (12, 10, 8)),
+    "dvaes_unexp": Variant(UNIFORM_EXPONENTIAL, dvae_sharp, True, (40, 30, 16), (40, 16, 16)),
 }
 
-# --------------------------------------------------------------------------------- 4. the networks
+
+def default_beta(dataset, struct, variant):
+    """β by dataset, structure and variant; see Variant."""
+    _, _, _, of_mnist, of_omniglot = VARIANTS[variant]
+    column = {"1-layer-lin": 0, "1-layer-nonlin": 1}.get(struct, 2)
+    return float((of_omniglot if dataset == "omniglot" else of_mnist)[column])
 
 
-# -------------------------------------------------------------------------------- the estimator
+# --------------------------------------------------------------------------------- 3. the estimator
 
 
 class Draw(NamedTuple):
     """What is random in a step: uniforms (u, ρ) per group, and what the chains say of the prior."""
 
     noise: list
-    log_Z: float
+    log_Z: np.ndarray  # ()
     moments: list  # E z1, E z2, E z1 z2', the gradient of log Z
-    warm_up: float = 1.0  # c in recon − c KL
+    warm_up: np.ndarray = 1.0  # (), c in recon − c KL
 
 
 def smoothed_terms(model, params, x, draw, variant, beta, normalize):
     """log p(x|ζ) and −KL, its sample or its mean, for every row of x: (rows,) each, in nats."""
-    smoothing, minus_kl, _ = VARIANTS[variant]
+    smoothing, minus_kl, *_ = VARIANTS[variant]
     rbm = model.rbm(params)
     log_Z = draw.log_Z  # with the gradient that the chains give it
     for p, moment in zip(rbm, draw.moments):
@@ -345,7 +353,7 @@ def smoothed_terms(model, params, x, draw, variant, beta, normalize):
             return relax_shifted(*q[i], *draw.noise[i])
 
         zeta, _ = model.infer(params, x, emit, normalize)
-        rows = minus_kl(rbm, log_Z, zeta, q, valid_lambda(stop_gradient(rbm[2]), beta))
+        rows = minus_kl(rbm, log_Z, zeta, q, valid_lambda(rbm[2], beta))
     else:
         y = []
 
@@ -373,11 +381,7 @@ def estimate(model, params, aux, x, draw, *, variant="dvaes_power", beta=30.0, s
     warm-up and weight decay, which are in the gradient. Kernels and W decay, vectors do not: a
     kernel before batch norm may shrink and change nothing, but a smaller γ is another function.
     """
-    seen = [None] * len(model.layers)
-
-    def normalize(layer, h):
-        seen[layer] = mean_and_variance(stop_gradient(h))
-        return standardize(h)
+    normalize, seen = model.by_batch()
 
     def average(log_w):
         log_w = np.reshape(log_w, (-1, samples))
@@ -390,18 +394,17 @@ def estimate(model, params, aux, x, draw, *, variant="dvaes_power", beta=30.0, s
 
     (grads,), bound = gradients(objective, params)
     grads = [g - weight_decay * p if np.ndim(p) == 2 else g for g, p in zip(grads, params)]
-    new = [KEEP * old + (1 - KEEP) * m for old, m in zip(aux, itertools.chain(*seen))]
-    return bound, grads, [Assign(value) for value in new]
+    return bound, grads, [Assign(value) for value in model.moved(aux, seen)]
 
 
-# ----------------------------------------------------------------------- 5. the run, its evaluation
+# ----------------------------------------------------------------------- 4. the run, its evaluation
 
 
 class Run(Trainer):
     """A Trainer with the chains of the prior, and evaluation with log Z by AIS.
 
-    The chains follow the RBM at the end of every step, and `log_Z` is the running sum of what
-    the sampler says of its change. Every row of the log sets it right by AIS, and says by how much.
+    The chains follow the RBM at the end of every step, and so does their running log Z. Every row
+    of the log sets it right by AIS, and says by how much it was off.
     """
 
     measures = ("bound", "log_Z/ais", "log_Z/ais_error")
@@ -411,44 +414,30 @@ class Run(Trainer):
         rate = lambda step: schedule(step / args.steps)
         super().__init__(args, data, model, ours, init_aux, self.prior_report, rate=rate,
                          adam={"beta2": 0.999, "eps": 1e-3}, keep_best=True)  # fmt: skip
-        self.chains = fair_bits(stream(args.seed, CHAINS), args.chains, self.params)
-        self.log_Z = np.array(sum(model.units) * math.log(2))  # exact, as the prior starts at zero
-        model.statistics, model.chains = self.aux, self.chains  # views, so always the present ones
-        self.known, self.known_log_Z = None, None  # the RBM of the last AIS, and its result
+        self.rbm = model.rbm(self.params)  # views, so always the present ones
+        self.chains = Chains(self.rbm, partial(stream, args.seed), args.chains, args.sampler,
+                             args.sweeps, ais_chains=args.ais_chains,
+                             ais_temperatures=args.ais_temperatures)  # fmt: skip
+        model.statistics, model.prior = self.aux, self.chains
 
     def prior_report(self, model, aux):
-        return {"log_Z": float(self.log_Z), "warm_up/c": self.warm_up()}
+        return {"log_Z": float(self.chains.log_Z), "warm_up/c": self.warm_up()}
 
     def warm_up(self):
         return min(self.step_count / (0.3 * self.args.steps), 1.0)
 
     def draw(self):
         x, noise = super().draw()
-        return x, Draw(noise, float(self.log_Z), sample_moments(*self.chains), self.warm_up())
+        log_Z, c = (np.array(x, self.model.dtype) for x in (self.chains.log_Z, self.warm_up()))
+        return x, Draw(noise, log_Z, self.chains.moments(), c)
 
     def step(self):
-        rbm = self.model.rbm(self.params)
-        old = [p.copy() for p in rbm]
+        old = [p.copy() for p in self.rbm]
         super().step()
-        rng = stream(self.args.seed, GIBBS, self.step_count)
-        self.log_Z += SAMPLERS[self.args.sampler](old, rbm, *self.chains, rng, self.args.sweeps)
-
-    def ais(self):
-        """(log Z, standard error) of the present RBM; run once for every RBM."""
-        args, rbm = self.args, self.model.rbm(self.params)
-        present = [p.tobytes() for p in rbm]
-        if present != self.known:
-            rng = stream(args.seed, AIS)
-            *self.known_log_Z, _ = ais(rbm, rng, args.ais_chains, args.ais_temperatures)
-            self.known = present
-        return self.known_log_Z
-
-    def bound(self, split, n_samples, progress=False):
-        self.model.log_Z, _ = self.ais()
-        return super().bound(split, n_samples, progress)
+        self.chains.step(old, self.rbm, self.step_count)
 
     def evaluate(self, split):
-        log_Z, error = self.ais()
+        log_Z, error = self.chains.ais(self.rbm)
         return super().evaluate(split) | {"log_Z/ais": log_Z, "log_Z/ais_error": error}
 
     def row(self, bounds=()):
@@ -456,15 +445,12 @@ class Run(Trainer):
 
         It was right at the last row, so on average it was off by about half of that.
         """
-        log_Z, _ = self.ais()
-        drift = float(self.log_Z) - log_Z
+        drift = self.chains.correct(self.rbm)
         row = super().row(bounds)
-        self.log_Z[...] = log_Z
         return row | {"train_bound": row["train_bound"] + drift / 2, "log_Z/drift": drift}
 
     def arrays(self):
-        z1, z2 = self.chains
-        return super().arrays() | {"chains_1": z1, "chains_2": z2, "log_Z": self.log_Z}
+        return super().arrays() | self.chains.arrays()
 
 
 def schedule(done):
@@ -473,68 +459,40 @@ def schedule(done):
     return factors[sum(done >= end for end in ends)]
 
 
-# β of every variant, by structure, for mnist and digits and for omniglot (the released code's).
-ORDER = ("dvae_spike_exp", "dvaepp_exp", "dvaepp_power", "dvaes_gi", "dvaes_gauss", "dvaes_exp",
-         "dvaes_unexp", "dvaes_power")  # fmt: skip
-BETA = {
-    ("mnist", "1-layer-lin"): (5, 12, 40, 40, 40, 12, 40, 40),
-    ("mnist", "1-layer-nonlin"): (5, 14, 30, 30, 30, 12, 30, 40),
-    ("mnist", "2-layer-nonlin"): (4, 10, 30, 30, 25, 10, 16, 30),
-    ("mnist", "4-layer-nonlin"): (4, 10, 30, 30, 25, 10, 16, 30),
-    ("omniglot", "1-layer-lin"): (4, 14, 40, 40, 40, 12, 40, 40),
-    ("omniglot", "1-layer-nonlin"): (4, 12, 40, 30, 25, 10, 16, 30),
-    ("omniglot", "2-layer-nonlin"): (4, 10, 30, 25, 25, 8, 16, 20),
-    ("omniglot", "4-layer-nonlin"): (4, 10, 30, 25, 25, 8, 16, 20),
-}
-
-
-def default_beta(dataset, struct, variant):
-    family = "omniglot" if dataset == "omniglot" else "mnist"
-    return float(BETA[family, struct][ORDER.index(variant)])
-
-
-# --------------------------------------------------------------- 6. the samplers against the truth
-
-
 # ------------------------------------------------------------------------------------------- main
 
 
 def main(argv=None):
     small = {"chains": 200, "sweeps": 10, "ais_chains": 256, "ais_temperatures": 200,
-             "test_samples": 1000}  # fmt: skip
+             "test_samples": 1000, "steps": 2500, "width": 100, "log_every": 260}  # fmt: skip
     large = {"chains": 1000, "sweeps": 40, "ais_chains": 1024, "ais_temperatures": 1000,
-             "test_samples": 4000}  # fmt: skip
-    small |= {"steps": 2500, "lr": 3e-3, "eval_epochs": 40, "width": 100, "log_every": 260}
-    large |= {"steps": 1_000_000, "lr": 3e-3, "eval_epochs": 40, "width": 200, "log_every": 500}
-    p = cli.parser("dvae_sharp", __doc__, sbn=False, batch_size=100, digits=small, full=large)
+             "test_samples": 4000, "steps": 1_000_000, "width": 200, "log_every": 500}  # fmt: skip
+    both = {"lr": 3e-3, "eval_epochs": 40, "dynamic_binarization": False}
+    p = cli.parser("dvae_sharp", __doc__, sbn=False, dynamic=None, batch_size=100,
+                   digits=small | both, full=large | both)  # fmt: skip
+    p.config["omniglot"]["dynamic_binarization"] = True  # as the released code has it
     p.flag("--variant", "see above and VARIANTS", choices=tuple(VARIANTS))
     p.flag("--struct", "groups of latent units and kind of networks", choices=tuple(STRUCTURES))
     p.flag("--beta", "sharpness of the smoothing; default: by dataset, structure and variant",
            type=cli.POSITIVE)  # fmt: skip
     p.flag("--sampler", "of the prior in training", choices=tuple(SAMPLERS))
-    for name, help in (("width", "units of a side of the RBM and of tanh layers"),
-                       ("chains", "of the sampler"), ("sweeps", "of its chains per step"),
-                       ("ais-chains", "of AIS"), ("ais-temperatures", "of AIS"),
-                       ("test-samples", "importance samples of the final test")):  # fmt: skip
-        key = name.replace("-", "_")
-        both = f"default: {small[key]} for digits, {large[key]} for the others"
-        p.flag(f"--{name}", f"{help}; {both}", type=cli.COUNT, metavar="N")
-    p.add_argument("--rbm-demo", choices=("bars", "digits"),
-                   help="fit a small RBM instead, the samplers against enumeration")  # fmt: skip
+    sizes = {"width": "units of a side of the RBM and of tanh layers", "chains": "of the sampler",
+             "sweeps": "of its chains per step", "ais_chains": "of AIS",
+             "ais_temperatures": "of AIS", "test_samples": "samples of the final test"}  # fmt: skip
+    for key, help in sizes.items():
+        p.flag(f"--{key.replace('_', '-')}",
+               f"{help}; default: {small[key]} for digits, {large[key]} for the others",
+               type=cli.number(int, 2 if "chains" in key else 1), metavar="N")  # fmt: skip
     args = cli.parse(p, argv)
     if args.task != "generate":
         p.error("--task: this model is of whole images only")
     if args.width % 2:
         p.error(f"--width: {args.width} has to be even, as a group may be half of it")
-    if args.chains < 2 or args.ais_chains < 2:
-        p.error("--chains, --ais-chains: at least 2")
-    if args.rbm_demo and args.resume:
-        p.error(f"--resume: {args.resume} is a run of --rbm-demo, which takes a minute: start anew")
-    if args.rbm_demo:
-        return boltzmann.rbm_demo(args)
+    if args.variant == "dvaes_gi" and args.beta and args.beta <= 5:
+        p.error(f"--beta: {args.beta} has no effect on dvaes_gi, whose λ is never below 5")
     args.beta = args.beta or default_beta(args.dataset, args.struct, args.variant)
     data = load_dataset(args.dataset, args.dynamic_binarization)
-    model = DVAE(data.train_mean, args.struct, args.width, args.variant, boltzmann=boltzmann)
+    model = DVAE(data.train_mean, args.struct, args.width, args.variant)
     return fit(Run(args, data, model))
 
 

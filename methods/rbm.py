@@ -1,26 +1,44 @@
-"""The restricted Boltzmann machine: energy, sampling, log Z by enumeration and by AIS.
+"""The restricted Boltzmann machine (RBM): energy, Gibbs sampling, its gradient, and log Z.
 
-python methods/rbm.py        the samplers against enumeration
+A distribution of two sides of bits, z1 and z2, with parameters b1, b2, W (a list, `rbm`):
+
+    p(z) = exp(−E(z)) / Z,      E(z) = −b1'z1 − b2'z2 − z1'W z2,      Z = Σ_z exp(−E(z)).
+
+Given one side, the units of the other are independent: sampling alternates between the sides
+(Gibbs). The gradient of log Z is E_p[z1], E_p[z2], E_p[z1 z2'], so that samples are all it needs.
+log Z itself is a sum over 2^(n1 + n2) states. Three estimates of it, and the truth for small n:
+
+    enumeration            all states of the smaller side, at most 20 units
+    AIS                    annealed importance sampling, from W = 0; E[estimate of Z] = Z
+    population annealing   the change of log Z in a step of training, by weighted chains
+    PCD                    the same by chains that are not weighted, but swept on
+
+`Chains` follow an RBM while it is trained; the prior of dvae_sharp.py is one.
+
+As a program: fit an RBM to small images, and compare all of these with enumeration.
+
+    python methods/rbm.py
 """
 
+import argparse
 import math
+import time
 from functools import partial
 
 from common import InputError, log_mean_exp, outer, sigmoid, softplus, times
 
+from harness import cli, streams
 from harness.data import load_dataset
 from harness.figures import plot_curves
 from harness.optimizer import Adam, flatten
-from harness.runfolder import open_run, write_rows
-from harness.streams import AIS, CHAINS, GIBBS, INIT
-from harness.streams import stream as random_stream
+from harness.runfolder import open_run, write_json, write_rows
+from harness.trainer import Stopped
 
 import autograd.numpy as np
 from autograd.scipy.special import logsumexp
 from tqdm import tqdm
 
-
-# ---------------------------------------------------------------- the RBM, a list b1, b2, W: energy
+# --------------------------------------------------------------------------- energy and enumeration
 
 
 def energy(rbm, z1, z2):
@@ -29,10 +47,23 @@ def energy(rbm, z1, z2):
     return -np.sum(b1 * z1, axis=-1) - np.sum((b2 + times(z1, W)) * z2, axis=-1)
 
 
+def sides(groups):
+    """(side 1, side 2), (..., n) each: the first and the second half of all units.
+
+    `groups` is a list of one array, or of an even number of arrays of equal shape.
+    """
+    if len(groups) == 1:
+        n = groups[0].shape[-1] // 2
+        return groups[0][..., :n], groups[0][..., n:]
+    halves = groups[: len(groups) // 2], groups[len(groups) // 2 :]
+    return [h[0] if len(h) == 1 else np.concatenate(h, axis=-1) for h in halves]
+
+
 def enumerate_rbm(rbm):
     """Exact (log Z, moments) by a sum over all states of the smaller side; see sample_moments.
 
-    Raises InputError (a ValueError) if that side has more than 20 units.
+    Given z1, the sum over z2 is a product over its units: Σ_z2 exp(−E) = exp(b1'z1) Π (1 + exp a2),
+    a2 = b2 + z1 W. Raises InputError (a ValueError) if both sides have more than 20 units.
     """
     b1, b2, W = rbm
     if len(b1) > len(b2):
@@ -42,7 +73,7 @@ def enumerate_rbm(rbm):
     if n > 20:
         raise InputError(f"enumeration is for at most 20 units on a side, not {n}")
     log_Z, moments = -np.inf, [np.zeros_like(p) for p in rbm]
-    for states in np.array_split(np.arange(2**n), max(1, 2**n // 4096)):
+    for states in np.array_split(np.arange(2**n), max(1, 2**n // 4096)):  # bounds the memory
         z1 = ((states[:, None] >> np.arange(n)) & 1).astype(W.dtype)
         a2 = b2 + z1 @ W
         log_p = z1 @ b1 + np.sum(softplus(a2), axis=1)  # of z1, without −log Z
@@ -54,7 +85,7 @@ def enumerate_rbm(rbm):
     return log_Z, moments
 
 
-# ---------------------------------------------------------------------------- sampling from the RBM
+# ----------------------------------------------------------------------------------- Gibbs sampling
 
 
 def fair_bits(rng, chains, rbm):
@@ -62,24 +93,15 @@ def fair_bits(rng, chains, rbm):
     return [(rng.random((chains, len(b))) < 0.5).astype(b.dtype) for b in rbm[:2]]
 
 
-def gibbs(rbm, z1, z2, rng, sweeps):
-    """`sweeps` times z2 | z1, then z1 | z2, for all chains (rows) at once and in place."""
+def sweep(rbm, z1, u1, u2):
+    """One sweep of all chains (rows): z2 ~ p(z2 | z1), then z1 ~ p(z1 | z2), by uniforms u1, u2.
+
+    A bit of logit a is 1 with probability σ(a), that is if u > σ(−a). Returns the new z1, z2.
+    """
     b1, b2, W = rbm
-    buffers = [(np.empty_like(z), np.empty_like(z)) for z in (z1, z2)]
-    with np.errstate(over="ignore", invalid="ignore"):  # exp(a) = inf is a probability of 1
-        for _ in range(sweeps):
-            _flip(z1, W, b2, rng, *buffers[1], z2)
-            _flip(z2, W.T, b1, rng, *buffers[0], z1)
-
-
-def _flip(given, W, b, rng, a, u, z):
-    """z = 1[u > σ(−a)], a = given W + b, written as u (1 + exp(a)) > 1: no pass but in place."""
-    np.matmul(given, W, out=a)
-    a += b
-    np.exp(a, out=a)
-    a += 1
-    a *= rng.random(out=u, dtype=u.dtype)
-    np.greater(a, 1, out=z)
+    z2 = (u2 > sigmoid(-(b2 + z1 @ W))).astype(u2.dtype)
+    z1 = (u1 > sigmoid(-(b1 + z2 @ W.T))).astype(u1.dtype)
+    return z1, z2
 
 
 def sample_moments(z1, z2, w=None):
@@ -88,14 +110,40 @@ def sample_moments(z1, z2, w=None):
     return [w @ z1, w @ z2, outer(w[:, None] * z1, z2)]
 
 
+# --- the same, faster: in place, and σ(−a) = 1 / (1 + exp a) without a pass for the division
+
+
+def gibbs(rbm, z1, z2, rng, sweeps):
+    """`sweeps` times `sweep` with uniforms from rng, in place; z1, z2 have the type of the RBM."""
+    b1, b2, W = rbm
+    buffers = [(np.empty_like(z), np.empty_like(z)) for z in (z1, z2)]
+    with np.errstate(over="ignore", invalid="ignore"):  # exp(a) = inf is a probability of 1
+        for _ in range(sweeps):
+            _draw_side(z1, W, b2, rng, *buffers[1], z2)
+            _draw_side(z2, W.T, b1, rng, *buffers[0], z1)
+
+
+def _draw_side(given, W, b, rng, a, u, z):
+    """z = 1[u > σ(−a)], a = given W + b, written as u (1 + exp a) > 1; a and u are buffers."""
+    np.matmul(given, W, out=a)
+    a += b
+    np.exp(a, out=a)
+    a += 1
+    a *= rng.random(out=u, dtype=u.dtype)
+    np.greater(a, 1, out=z)
+
+
+# -------------------------------------------------------------------- log Z, from step to step
+
+
 def pcd(old, new, z1, z2, rng, sweeps):
-    """Persistent contrastive divergence: the chains of RBM `old` make `sweeps` sweeps in `new`.
+    """Persistent contrastive divergence (Tieleman 2008): the chains of RBM `old` sweep in `new`.
 
     Returns the change of log Z, −log mean exp(E_new − E_old) over the chains where they arrive:
     sound as long as the sweeps keep up with the RBM. In place.
     """
     gibbs(new, z1, z2, rng, sweeps)
-    return -float(log_mean_exp(-_log_weights(old, new, z1, z2), 0))
+    return -float(log_mean_exp(-energy_drop(old, new, z1, z2), 0))
 
 
 def population_annealing(old, new, z1, z2, rng, sweeps, min_ess=0.5):
@@ -105,15 +153,18 @@ def population_annealing(old, new, z1, z2, rng, sweeps, min_ess=0.5):
     If the effective sample size is below min_ess of the chains, the way is halved until it is not,
     and the rest follows in the same manner. The sweeps come first: `new` is made from the moments
     of these very chains, and their noise would be in E_old − E_new if they had not moved since.
+    Raises FloatingPointError if the way is too long for that.
     """
     start, log_ratio = 0.0, 0.0  # start: where on the way from old to new
     while start < 1:
         here = [p + (p_new - p) * p.dtype.type(start) for p, p_new in zip(old, new)]
         gibbs(here, z1, z2, rng, sweeps)
         # E is linear in the parameters: a part of the way has that part of the log-weights
-        log_w, part = (1 - start) * _log_weights(old, new, z1, z2), 1.0
+        log_w, part = (1 - start) * energy_drop(old, new, z1, z2), 1.0
         while effective_sample_size(part * log_w) < min_ess * len(z1):
             part /= 2
+            if part < 1e-4:  # some 10,000 parts
+                raise FloatingPointError("the Boltzmann machine moves too far in one step")
         start = 1.0 if part == 1 else start + part * (1 - start)
         log_ratio += float(log_mean_exp(part * log_w, 0))
         rows = resample(part * log_w, rng.random())
@@ -121,8 +172,8 @@ def population_annealing(old, new, z1, z2, rng, sweeps, min_ess=0.5):
     return log_ratio
 
 
-def _log_weights(old, new, z1, z2):
-    """E_old − E_new of every chain, in double precision."""
+def energy_drop(old, new, z1, z2):
+    """E_old − E_new of every chain, in double precision: the log-weights of the new RBM."""
     return -energy([p_new - p for p, p_new in zip(old, new)], z1, z2).astype(float)
 
 
@@ -141,26 +192,102 @@ def resample(log_w, u):
 
 SAMPLERS = {"pa": population_annealing, "pcd": pcd}
 
+# --------------------------------------------------------------------------------- log Z, from zero
+
 
 def ais(rbm, rng, chains=1024, temperatures=1000):
     """(log Z, its standard error, moments) by annealed importance sampling; Z itself is unbiased.
 
     The chains start as fair bits, log Z = (n1 + n2) log 2, and pass through the RBMs k/K · (b1, b2,
-    W), k = 1 … K, with one Gibbs sweep in each (Neal 2001, arXiv physics/9803008).
+    W), k = 1 … K, with one Gibbs sweep in each (Neal 2001, arXiv physics/9803008). Raises
+    InputError (a ValueError) for fewer than two chains, or no temperature.
     """
+    if chains < 2 or temperatures < 1:
+        raise InputError(f"ais: at least 2 chains and 1 temperature, not {chains}, {temperatures}")
     z1, z2 = fair_bits(rng, chains, rbm)
     log_w = np.zeros(chains)
     for k in range(1, temperatures + 1):
         log_w -= energy(rbm, z1, z2) / temperatures
         if k < temperatures:
             gibbs([p * p.dtype.type(k / temperatures) for p in rbm], z1, z2, rng, 1)
-    log_Z = sum(map(len, rbm[:2])) * math.log(2) + log_mean_exp(log_w, 0)
+    log_Z = log_Z_at_zero(rbm) + log_mean_exp(log_w, 0)
     w = np.exp(log_w - logsumexp(log_w))
     error = w.std(ddof=1) * math.sqrt(chains)  # of Z, over Z
     return float(log_Z), float(error), sample_moments(z1, z2, w.astype(z1.dtype))
 
 
-# ------------------------------------------------------------------- the samplers against the truth
+def log_Z_at_zero(rbm):
+    """log Z of an RBM of this size whose parameters are 0: (n1 + n2) log 2."""
+    return sum(map(len, rbm[:2])) * math.log(2)
+
+
+# ------------------------------------------------------------------- chains that follow an RBM
+
+
+class Chains:
+    """Samples of an RBM that is being trained, its running log Z, and AIS to set that right.
+
+    z1 (chains, n1) and z2 (chains, n2) start as fair bits, samples of the `rbm` at hand if it is
+    zero; `log_Z`, an array of shape (), in nats, is exact then (or give its own). All of them
+    change in place. `stream(purpose, index)` makes the generators of random numbers.
+    """
+
+    def __init__(self, rbm, stream, chains, sampler="pa", sweeps=40, *, ais_chains=1024,
+                 ais_temperatures=1000, log_Z=None):  # fmt: skip
+        self.stream, self.sampler, self.sweeps = stream, SAMPLERS[sampler], sweeps
+        self.ais_size = ais_chains, ais_temperatures
+        self.z1, self.z2 = fair_bits(stream(streams.CHAINS), chains, rbm)
+        self.log_Z = np.array(log_Z_at_zero(rbm) if log_Z is None else log_Z, float)
+        self._known, self._known_log_Z = None, None  # the RBM of the last AIS, and its result
+
+    def step(self, old, new, index):
+        """Step number `index`: follow the RBM from `old` to `new`, chains and log Z.
+
+        Raises FloatingPointError if a parameter of `new` is not finite, or too far away.
+        """
+        if not all(np.all(np.isfinite(p)) for p in new):
+            raise FloatingPointError("a parameter of the Boltzmann machine is not finite")
+        rng = self.stream(streams.GIBBS, index)
+        self.log_Z += self.sampler(old, new, self.z1, self.z2, rng, self.sweeps)
+
+    def moments(self):
+        """What the chains say of the gradient of log Z; see sample_moments."""
+        return sample_moments(self.z1, self.z2)
+
+    def more(self, rbm, n, rng, sweeps=1000):
+        """(z1, z2) of n further samples of the RBM: copies of chains, swept on."""
+        rows = rng.choice(len(self.z1), n, replace=n > len(self.z1))
+        z1, z2 = self.z1[rows], self.z2[rows]
+        gibbs(rbm, z1, z2, rng, sweeps)
+        return z1, z2
+
+    def energy(self, rbm, groups):
+        """E(z), in nats, of bits in groups; see `sides`."""
+        return energy(rbm, *sides(groups))
+
+    def ais(self, rbm):
+        """(log Z, its standard error) of the RBM, from zero; run once for every RBM."""
+        content = [p.tobytes() for p in rbm]
+        if content != self._known:
+            *self._known_log_Z, _ = ais(rbm, self.stream(streams.AIS), *self.ais_size)
+            self._known = content
+        return self._known_log_Z
+
+    def correct(self, rbm):
+        """Set the running log Z right by AIS; returns by how much it was too large."""
+        log_Z, _ = self.ais(rbm)
+        drift = float(self.log_Z) - log_Z
+        self.log_Z[...] = log_Z
+        return drift
+
+    def arrays(self):
+        """Everything that changes in place, by its name in a checkpoint."""
+        return {"chains_1": self.z1, "chains_2": self.z2, "log_Z": self.log_Z}
+
+
+# ------------------------------------------------------ the program: the samplers against the truth
+
+LABELS = {"pa": "PA", "pcd": "PCD", "ais": "AIS"}
 
 
 def bars_and_stripes(side=4):
@@ -170,68 +297,104 @@ def bars_and_stripes(side=4):
     return np.unique(np.concatenate([bars, bars.transpose(0, 2, 1)]).reshape(-1, side**2), axis=0)
 
 
-def rbm_demo(args, hidden=10):
+def fit_rbm(args):
     """Fit an RBM of few hidden units, and compare what PA, PCD and AIS say of it with enumeration.
 
     Maximum likelihood by the chains of --sampler; those of the other follow the same RBM. Writes
-    log.csv and rbm.png: log Z, its errors, and the root mean square errors of its gradient.
+    log.csv, rbm.png (log Z, its errors, the root mean square errors of its gradient) and
+    summary.json. Raises Stopped if the RBM moves out of reach.
     """
-    folder = open_run(args)
-    images = bars_and_stripes() if args.rbm_demo == "bars" else load_dataset("digits").train
-    v, stream = images.astype(np.float32), partial(random_stream, args.seed)
-    shapes = (v.shape[1],), (hidden,), (v.shape[1], hidden)
-    flat, rbm = flatten([np.zeros(shape) for shape in shapes], np.float32)
-    rbm[2][...] = 0.01 * stream(INIT).standard_normal(shapes[2])
-    log_Z_start = enumerate_rbm(rbm)[0]
-    chains = {name: fair_bits(stream(CHAINS), args.chains, rbm) for name in SAMPLERS}
-    log_Z, adam, rows = dict.fromkeys(SAMPLERS, log_Z_start), Adam(flat.size, args.lr), []
+    images = bars_and_stripes() if args.dataset == "bars" else load_dataset("digits").train
+    folder, started = open_run(args), time.perf_counter()
+    v, stream = images.astype(np.float32), partial(streams.stream, args.seed)
+    shapes = (v.shape[1],), (args.hidden,), (v.shape[1], args.hidden)
+    params, rbm = flatten([np.zeros(shape) for shape in shapes], np.float32)
+    rbm[2][...] = 0.01 * stream(streams.INIT).standard_normal(shapes[2])
+    log_Z = enumerate_rbm(rbm)[0]
+    chains = {name: Chains(rbm, stream, args.chains, name, args.sweeps, log_Z=log_Z)
+              for name in SAMPLERS}  # fmt: skip
+    adam, rows = Adam(params.size, args.lr), []
     for step in tqdm(range(1, args.steps + 1), disable=None):
-        h = sigmoid(rbm[1] + v @ rbm[2])
+        h = sigmoid(rbm[1] + v @ rbm[2])  # (images, hidden)
         data = np.mean(v, axis=0), np.mean(h, axis=0), v.T @ h / len(v)
-        model, old = sample_moments(*chains[args.sampler]), [p.copy() for p in rbm]
-        adam.ascend(flat, flatten([d - m for d, m in zip(data, model)], np.float32)[0])
-        for name, sampler in SAMPLERS.items():
-            log_Z[name] += sampler(old, rbm, *chains[name], stream(GIBBS, step), args.sweeps)
-        if step % max(1, args.steps // 40) == 0:
-            rows.append(compare(rbm, v, chains, log_Z, stream(AIS, step), args) | {"step": step})
-    write_demo(folder, rows, args.no_plots)
+        model, old = chains[args.sampler].moments(), [p.copy() for p in rbm]
+        gradient, _ = flatten([d - m for d, m in zip(data, model)], np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # the next line finds out
+            adam.ascend(params, gradient)
+        try:
+            for each in chains.values():
+                each.step(old, rbm, step)
+        except FloatingPointError as error:
+            raise Stopped(1, f"stopped at step {step}; {error}; a smaller --lr may help") from error
+        if step % max(1, args.steps // 40) == 0 or step == args.steps:
+            rows.append({"step": step} | compare(rbm, v, chains, stream(streams.AIS, step), args))
+            write_rows(folder / "log.csv", rows)
+    if not args.no_plots:
+        plot(folder / "rbm.png", rows)
+    facts = {key: getattr(args, key) for key in ("method", "dataset", "steps")}
+    facts["seconds"] = time.perf_counter() - started
+    write_json(folder / "summary.json", facts | {k: x for k, x in rows[-1].items() if k != "step"})
+    for name, label in ({"": "enumeration"} | LABELS).items():
+        value, error = rows[-1][f"log_Z_{name}".rstrip("_")], rows[-1].get(f"gradient_{name}", 0.0)
+        print(f"{label:12} log Z {value:9.3f}   RMS error of the gradient {error:.4f}")
+    print(f"run folder {folder}")
 
 
-def compare(rbm, v, chains, log_Z, rng, args):
+def compare(rbm, v, chains, rng, args):
     """One row of the log: log Z and the error of its gradient, by enumeration and all samplers."""
     exact, moments = enumerate_rbm([p.astype(float) for p in rbm])
     *by_ais, ais_moments = ais(rbm, rng, args.ais_chains, args.ais_temperatures)
-    estimates = {name: sample_moments(*pair) for name, pair in chains.items()}
+    estimates = {name: each.moments() for name, each in chains.items()}
     row = {"log_Z": exact, "log_Z_ais": by_ais[0], "ais_error": by_ais[1]}
-    row |= {f"log_Z_{name}": value for name, value in log_Z.items()}
-    rms = lambda x: math.sqrt(np.mean(np.concatenate([np.ravel(x_k) for x_k in x]) ** 2))
+    row |= {f"log_Z_{name}": float(each.log_Z) for name, each in chains.items()}
+    rms = lambda arrays: math.sqrt(np.mean(np.concatenate([np.ravel(x) for x in arrays]) ** 2))
     for name, estimate in (estimates | {"ais": ais_moments}).items():
         row[f"gradient_{name}"] = rms([e - m for e, m in zip(estimate, moments)])
-    variances = [m * (1 - m) / args.chains for m in moments]
+    variances = [m * (1 - m) / args.chains for m in moments]  # as many samples, but independent
     row["gradient_independent"] = rms([np.sqrt(np.maximum(x, 0)) for x in variances])
     log_p = v @ rbm[0] + np.sum(softplus(rbm[1] + v @ rbm[2]), axis=1) - exact
     return row | {"log_likelihood": float(np.mean(log_p))}
 
 
-def write_demo(folder, rows, no_plots):
-    write_rows(folder / "log.csv", rows)
+def plot(path, rows):
     columns = {key: [row[key] for row in rows] for key in rows[0]}
-    difference = lambda name: [a - b for a, b in zip(columns[f"log_Z_{name}"], columns["log_Z"])]
-    names = {"pa": "PA", "pcd": "PCD", "ais": "AIS"}
+    of_all = lambda curve: {label: curve(name) for name, label in LABELS.items()}
+    log_Z = lambda name: columns[f"log_Z_{name}"]
     panels = {
-        "log Z, nats": {"exact": columns["log_Z"]}
-        | {label: columns[f"log_Z_{name}"] for name, label in names.items()},
-        "log Z − exact, nats": {label: difference(name) for name, label in names.items()},
-        "error of the gradient (RMS)": {
-            label: columns[f"gradient_{name}"]
-            for name, label in (names | {"independent": "independent samples"}).items()
-        },
+        "log Z, nats": of_all(log_Z) | {"exact": columns["log_Z"]},
+        "log Z − exact, nats": of_all(
+            lambda name: [a - b for a, b in zip(log_Z(name), columns["log_Z"])]
+        ),
+        "error of the gradient (RMS)": of_all(lambda name: columns[f"gradient_{name}"])
+        | {"independent samples": columns["gradient_independent"]},
         "exact log-likelihood, nats": {"": columns["log_likelihood"]},
     }
-    if not no_plots:
-        plot_curves(folder / "rbm.png", columns["step"], panels)
-    last = rows[-1]
-    for name, label in ({"": "enumeration"} | names).items():
-        value, error = last[f"log_Z_{name}".rstrip("_")], last.get(f"gradient_{name}", 0.0)
-        print(f"{label:12} log Z {value:9.3f}   RMS error of the gradient {error:.4f}")
-    print(f"run folder {folder}")
+    plot_curves(path, columns["step"], panels)
+
+
+def main(argv=None):
+    layout = argparse.RawDescriptionHelpFormatter
+    p = cli.Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    p.set_defaults(method="rbm")
+    count, many = cli.COUNT, cli.number(int, 2)
+    p.flag("--dataset", "bars and stripes of 4 x 4 pixels, or digits", choices=("bars", "digits"))
+    p.flag("--hidden", "units of side 2", 10, type=cli.number(int, 1, 20), metavar="N")
+    p.flag("--steps", "updates", 2500, type=count, metavar="N")
+    p.flag("--lr", "Adam's step", 3e-3, type=cli.POSITIVE)
+    p.flag("--sampler", "whose chains give the gradient", choices=tuple(SAMPLERS))
+    p.flag("--chains", "of each sampler", 200, type=many, metavar="N")
+    p.flag("--sweeps", "of the chains per step", 10, type=count, metavar="N")
+    p.flag("--ais-chains", "of AIS", 256, type=many, metavar="N")
+    p.flag("--ais-temperatures", "of AIS", 200, type=count, metavar="N")
+    p.flag("--seed", "of everything random", 0, type=cli.number(int, 0))
+    p.flag("--out", "new folder; default: runs/rbm-<dataset>-<time>", metavar="DIR")
+    p.flag("--no-plots", "write no figure", action="store_true")
+    p.flag("--resume", argparse.SUPPRESS)
+    args = p.parse_args(argv)
+    if args.resume is not None:
+        p.error("--resume: a run takes seconds: start anew")
+    return fit_rbm(args)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -9,6 +9,7 @@ import csv
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import autograd
 import autograd.numpy as anp
@@ -360,27 +361,92 @@ def test_mean_field():
     mean_field_is_a_tight_bound(M)
 
 
+def marginal_is_the_plain_form(m):
+    """Value and gradient in the RBM, logits and ζ of `dvae_sharp` are those of `marginal`: 1e-9."""
+    d, rng = m.dvae_sharp, np.random.default_rng(4)
+    for name in SMOOTHINGS:
+        r, beta = smoothing(m, name)
+        log_r = lambda y, r=r, beta=beta: anp.log(r.distribution(y, beta)[1])
+        for groups, n in ((2, 3), (4, 2), (1, 6)):
+            rbm = random_rbm(groups * n // 2, 0.7)
+            a, u, rho = rng.standard_normal(n), *rng.random((2, groups, 3, n))
+            a = [a + rng.standard_normal((3, n)) for _ in range(groups)]
+            y = [d.relax(*auv, r, beta) for auv in zip(a, u, rho)]
+
+            def fast(rbm, a, y):
+                return d.dvae_sharp(rbm, 0.3, a, [r.log_ratio(y_i, beta) for y_i in y])
+
+            def plain(rbm, a, y):
+                zero, one = ([log_r(s) for s in side] for side in (y, [r.mirror(s) for s in y]))
+                return d.marginal(rbm, 0.3, a, zero, one)
+
+            t = rbm, a, y
+            np.testing.assert_allclose(fast(*t), plain(*t), rtol=1e-9, err_msg=name)
+            for k in (0, 1) if name == "GAUSSIAN" else (0, 1, 2):  # ndtr cannot be traced
+                gradients = (autograd.grad(lambda *t, f=f: anp.sum(f(*t)), k)(*t)
+                             for f in (fast, plain))  # fmt: skip
+                for g, h in zip(*gradients):
+                    np.testing.assert_allclose(g, h, rtol=1e-7, atol=1e-9, err_msg=name)
+
+
+def test_marginal():
+    marginal_is_the_plain_form(M)
+
+
+def lambda_is_differentiated(m):
+    """λ − 5 is the largest singular value if β is small, and its gradient, by differences: 1e-7.
+
+    At W = 0, where there is none, the gradient is finite; with a large β, λ is β and it is 0.
+    """
+    d, rng = m.dvae_sharp, np.random.default_rng(0)
+    for shape in ((1, 1), (4, 4), (6, 6)):
+        W = rng.standard_normal(shape)
+        assert d.valid_lambda(W, 1.0) == pytest.approx(np.linalg.svd(W)[1].max() + 5, rel=1e-12)
+        gradient = autograd.grad(d.valid_lambda)(W, 1.0)
+        for index in np.ndindex(shape):
+            step = np.zeros(shape)
+            step[index] = 1e-5
+            values = [np.linalg.svd(W + s)[1].max() for s in (step, -step)]
+            assert abs((values[0] - values[1]) / 2e-5 - gradient[index]) < 1e-7
+        assert np.all(autograd.grad(d.valid_lambda)(W, 100.0) == 0)
+        assert np.all(np.isfinite(autograd.grad(d.valid_lambda)(0 * W, 1.0)))
+    for size in (1e-25, 1e25):  # beyond the range of float32 when squared
+        W = np.float32(size) * rng.standard_normal((5, 5)).astype(np.float32)
+        sigma = np.linalg.svd(W)[1].max()
+        assert d.valid_lambda(W, 1.0) == pytest.approx(sigma + 5, rel=1e-5)
+        assert d.valid_lambda(W, 1.0).dtype == np.float32
+
+
+def test_lambda():
+    lambda_is_differentiated(M)
+
+
 def test_envelope_gradient():
     envelope_gradient_is_exact(M)
 
 
 # --------------------------------------------------- the gradient of all parameters, by quadrature
 
-BETAS = dict(zip(M.dvae_sharp.ORDER, (3.0, 6.0, 6.0, 8.0, 10.0, 6.0, 8.0, 6.0)))
+BETAS = {"dvae_spike_exp": 3.0, "dvaepp_exp": 6.0, "dvaepp_power": 6.0, "dvaes_gi": 8.0,
+         "dvaes_gauss": 10.0, "dvaes_exp": 6.0, "dvaes_unexp": 8.0, "dvaes_power": 6.0}  # fmt: skip
 UNITS = 1  # per group
 
 
 def tiny(m, variant, struct="2-layer-nonlin", width=UNITS, seed=1, dtype=np.float64):
     """A model of three pixels, its parameters and statistics away from where they start."""
     rng = np.random.default_rng(seed)
-    model = m.hierarchy.DVAE(
-        np.array([0.3, 0.5, 0.6]), struct, width, variant, dtype=dtype, boltzmann=m.rbm
-    )
+    model = m.hierarchy.DVAE(np.array([0.3, 0.5, 0.6]), struct, width, variant, dtype=dtype)
     move = lambda p: (p + 0.6 * rng.standard_normal(p.shape)).astype(dtype)
     params = [move(p) for p in model.init(rng)]
     model.statistics = [np.abs(move(t)) for t in model.statistics]
-    model.log_Z = m.rbm.enumerate_rbm(params[:3])[0]
+    model.prior = exact_prior(m)
     return model, params
+
+
+def exact_prior(m):
+    """What DVAE asks of rbm.Chains, but with log Z by enumeration."""
+    energy = lambda rbm, groups: m.rbm.energy(rbm, *m.rbm.sides(groups))
+    return SimpleNamespace(energy=energy, ais=lambda rbm: (m.rbm.enumerate_rbm(rbm)[0], 0.0))
 
 
 X = np.array([[1.0, 0, 1]])
@@ -399,13 +465,13 @@ def rho_grid(groups, n):
     return rho.reshape(-1, groups), weights.ravel()
 
 
-def truth(m, model, variant, params, x, n):
+def truth(m, model, variant, params, x, n, beta):
     """The smoothed bound of one unit a group, its prior by hand: Σ_z ∫ dρ q(z|ζ, x) (…).
 
     The ζ do not depend on the parameters here (dvaes_gi: z + shift + s n), so that autograd
     needs no implicit gradient, and the bits of every group are summed over with their probability.
     """
-    d, beta = m.dvae_sharp, BETAS[variant]
+    d = m.dvae_sharp
     r, groups = d.VARIANTS[variant].smoothing, len(model.units)
     (rho, weights), total = rho_grid(groups, n), 0.0
     rows = np.tile(x, (len(rho), 1))
@@ -435,8 +501,8 @@ def truth(m, model, variant, params, x, n):
             mine = int("".join(map(str, z)), 2)
             value = recon + minus_E[mine] - log_Z - log_q_z
         elif variant == "dvaes_gi":
-            lam = max(beta, np.linalg.svd(m.common.stop_gradient(W))[1].max() + 5)
             (z1, z2), w = zeta, W[0, 0]
+            lam = anp.maximum(beta, anp.abs(w) + 5)
             normal = 0.0
             for s, e in zip(states, minus_E):
                 u1, u2 = z1[:, 0] - s[0], z2[:, 0] - s[1]
@@ -474,7 +540,7 @@ def truth(m, model, variant, params, x, n):
     return total
 
 
-def nodes(m, model, variant, params, x, n):
+def nodes(m, model, variant, params, x, n, beta):
     """Uniforms (u, ρ) per group and weights, so that sums are means: every z, ρ on a grid."""
     d, r = m.dvae_sharp, m.dvae_sharp.VARIANTS[variant].smoothing
     (rho, weights), u_all, w_all = rho_grid(len(model.units), n), [], []
@@ -489,7 +555,7 @@ def nodes(m, model, variant, params, x, n):
             rho_i = rho[:, i : i + 1]
             if variant == "dvaes_gi":
                 return d.relax_shifted(*model.gaussian(params, i, out), u[i], rho_i)
-            return r.zeta(d.relax(out, u[i], rho_i, r, BETAS[variant]))
+            return r.zeta(d.relax(out, u[i], rho_i, r, beta))
 
         model.infer(params, rows, emit, model.by_moving_averages)
         u_all.append(np.concatenate(u, axis=1))
@@ -499,17 +565,15 @@ def nodes(m, model, variant, params, x, n):
     return pairs, np.concatenate(w_all)
 
 
-def estimated(m, model, variant, params, x, n):
+def estimated(m, model, variant, params, x, n, beta):
     """Mean of recon − KL over all noise, and its gradient, as the method has them."""
     d = m.dvae_sharp
-    noise, w = nodes(m, model, variant, params, x, n)
+    noise, w = nodes(m, model, variant, params, x, n, beta)
     log_Z, moments = m.rbm.enumerate_rbm(params[:3])
     draw, rows = d.Draw(noise, log_Z, moments), np.tile(x, (len(w), 1))
 
     def mean(params):
-        terms = d.smoothed_terms(
-            model, params, rows, draw, variant, BETAS[variant], model.by_moving_averages
-        )
+        terms = d.smoothed_terms(model, params, rows, draw, variant, beta, model.by_moving_averages)
         return [anp.sum(w * (terms[0] + terms[1]))], terms[0]
 
     original = d.gradients
@@ -517,15 +581,15 @@ def estimated(m, model, variant, params, x, n):
     return mean(params)[0][0], grads
 
 
-def gradient_is_exact(m, variant, n=80, tolerance=1e-6, **options):
+def gradient_is_exact(m, variant, n=80, tolerance=1e-6, beta=None, **options):
     """The mean over all noise of bound and gradient of every parameter, against `truth`.
 
     The error of the quadrature with n nodes per group is below the tolerance.
     """
-    model, params = tiny(m, variant, **options)
-    value, grads = estimated(m, model, variant, params, X, n)
-    expected = truth(m, model, variant, params, X, n)
-    exact = autograd.grad(lambda p: truth(m, model, variant, p, X, n))(params)
+    (model, params), beta = tiny(m, variant, **options), beta or BETAS[variant]
+    value, grads = estimated(m, model, variant, params, X, n, beta)
+    expected = truth(m, model, variant, params, X, n, beta)
+    exact = autograd.grad(lambda p: truth(m, model, variant, p, X, n, beta))(params)
     scale = max(np.abs(g).max() for g in exact)
     assert abs(value - expected) < 1e-4 * abs(expected), (variant, value, expected)
     for name, g, e in zip(model.names, grads, exact):
@@ -540,6 +604,15 @@ TOLERANCE = {"dvaes_gi": 2e-4, "dvaes_unexp": 3e-3}
 @pytest.mark.parametrize("variant", M.dvae_sharp.VARIANTS)
 def test_gradient(variant):
     gradient_is_exact(M, variant, tolerance=TOLERANCE.get(variant, 1e-6))
+
+
+def gradient_is_exact_where_lambda_follows_W(m):
+    """The Gaussian integral at β = 1, where λ = ‖W‖ + 5: the slope of λ is in the gradient of W."""
+    gradient_is_exact(m, "dvaes_gi", tolerance=TOLERANCE["dvaes_gi"], beta=1.0)
+
+
+def test_gradient_where_lambda_follows_W():
+    gradient_is_exact_where_lambda_follows_W(M)
 
 
 @pytest.mark.parametrize("variant", ["dvae_spike_exp", "dvaepp_exp"])
@@ -765,13 +838,17 @@ def test_float32_is_kept_and_finite(monkeypatch, variant, struct):
     """In every traced value and gradient, also where the prior's couplings are large."""
     promoted = proofs.promotions(M, monkeypatch)
     d, rng = M.dvae_sharp, np.random.default_rng(0)
-    model = M.hierarchy.DVAE(np.full(8, 0.3), struct, 8, variant, boltzmann=M.rbm)
+    model = M.hierarchy.DVAE(np.full(8, 0.3), struct, 8, variant)
+    model.prior = exact_prior(M)
     x = (rng.random((6, 8)) < 0.3).astype(np.float32)
     for size in (0.0, 20.0):
         params = [p + np.float32(size) * rng.standard_normal(p.shape).astype(np.float32)
                   for p in model.init(rng)]  # fmt: skip
         chains = M.rbm.fair_bits(rng, 10, params)
-        draw = d.Draw(model.draw_noise(rng, 6), 3.0, M.rbm.sample_moments(*chains))
+        number = lambda x: np.array(x, np.float32)
+        draw = d.Draw(
+            model.draw_noise(rng, 6), number(3), M.rbm.sample_moments(*chains), number(0.5)
+        )
         beta = d.default_beta("mnist", struct, variant)
         bound, grads, new = d.estimate(model, params, model.init_statistics(), x, draw,
                                        variant=variant, beta=beta, samples=2)  # fmt: skip
@@ -847,18 +924,15 @@ def running_log_Z_is_current(m, sampler="pa"):
     """
     d, flags = m.dvae_sharp, {"samples": 1, "seed": 0, "steps": 100, "batch_size": 50}
     flags |= {"variant": "dvaepp_exp", "beta": 10.0, "sampler": sampler, "sweeps": 5, "chains": 100}
-    args, data = argparse.Namespace(**flags, lr=3e-2), m.data.load_dataset("digits")
-    run = d.Run(
-        args,
-        data,
-        m.hierarchy.DVAE(data.train_mean, width=10, variant="dvaepp_exp", boltzmann=M.rbm),
-    )
+    flags |= {"lr": 3e-2, "ais_chains": 20, "ais_temperatures": 5}
+    args, data = argparse.Namespace(**flags), m.data.load_dataset("digits")
+    run = d.Run(args, data, m.hierarchy.DVAE(data.train_mean, width=10, variant="dvaepp_exp"))
     errors = []
     for _ in range(5):
         for _ in range(20):
             run.step()
-        exact = m.rbm.enumerate_rbm([p.astype(float) for p in run.params[:3]])[0]
-        errors.append(float(run.log_Z) - exact)
+        exact = m.rbm.enumerate_rbm([p.astype(float) for p in run.rbm])[0]
+        errors.append(float(run.chains.log_Z) - exact)
     assert np.abs(errors).max() < 0.15, errors
 
 
@@ -875,24 +949,32 @@ def test_pictures_and_running_log_Z(tmp_path):
     assert all(abs(float(row["log_Z/drift"])) < 0.3 for row in rows)
 
 
-def test_rbm_demo(tmp_path, capsys):
-    flags = ["--rbm-demo", "bars", "--steps", "60", "--chains", "200", "--ais-chains", "100"]
-    rows = run(tmp_path / "demo", *flags)
-    assert (tmp_path / "demo" / "rbm.png").stat().st_size > 10_000
-    assert float(rows[-1]["log_likelihood"]) > float(rows[0]["log_likelihood"])
-    for name in ("pa", "pcd", "ais"):
-        assert abs(float(rows[-1][f"log_Z_{name}"]) - float(rows[-1]["log_Z"])) < 0.5
-    assert M.rbm.bars_and_stripes(4).shape == (30, 16)
-    with pytest.raises(SystemExit):
-        M.dvae_sharp.main(["--resume", str(tmp_path / "demo")])
-    assert "start anew" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "dynamic"),
+    [((), False), (("--dataset", "mnist"), False), (("--dataset", "omniglot"), True),
+     (("--dataset", "omniglot", "--static-binarization"), False),
+     (("--dataset", "mnist", "--dynamic-binarization"), True)],
+)  # fmt: skip
+def test_omniglot_has_fresh_bits_by_default(monkeypatch, flags, dynamic):
+    """As the released code has it; the flags ask for the other."""
+    asked = []
+
+    def load_dataset(name, dynamic):
+        asked.append(dynamic)
+        raise M.common.InputError("enough")
+
+    monkeypatch.setattr(M.dvae_sharp, "load_dataset", load_dataset)
+    with pytest.raises(M.common.InputError, match="enough"):
+        M.dvae_sharp.main([*flags])
+    assert asked == [dynamic]
 
 
 @pytest.mark.parametrize(
     "flags",
     [["--variant", "vae"], ["--struct", "3-layer"], ["--width", "5"], ["--beta", "0"],
      ["--sampler", "gibbs"], ["--chains", "1"], ["--sweeps", "0"], ["--task", "predict"],
-     ["--rbm-demo", "faces"], ["--test-samples", "0"], ["--ais-chains", "1"]],
+     ["--test-samples", "0"], ["--ais-chains", "1"], ["--beta", "5", "--variant", "dvaes_gi"],
+     ["--static-binarization", "--dynamic-binarization"]],
     ids=" ".join,
 )  # fmt: skip
 def test_bad_flags(tmp_path, capsys, flags):
@@ -918,7 +1000,15 @@ MUTATIONS = {
     ),
     "released: λ stale, from before W grew": (
         gaussian_integral_is_exact,
-        ("return max(beta, float(np.linalg.norm(W, 2)) + 5)", "return beta"),
+        ("return beta + more * (stop_gradient(more) > 0)", "return beta + 0 * more"),
+    ),
+    "released: λ a constant for the gradient": (
+        gradient_is_exact_where_lambda_follows_W,
+        ("5 - beta\n", "5 - beta\n    more = stop_gradient(more) + 0 * np.sum(W)\n"),
+    ),
+    "the smallest singular value for the largest": (
+        lambda_is_differentiated,
+        ("np.transpose(fixed), fixed))[1][:, -1]", "np.transpose(fixed), fixed))[1][:, 0]"),
     ),
     "released: q clipped in one place only": (
         gaussian_integral_is_exact,
@@ -957,7 +1047,7 @@ MUTATIONS = {
     ),
     "a log-ratio of half the size": (
         log_ratio_is_of_the_pdfs,
-        ("return beta * (2 * zeta - 1)", "return beta * (zeta - 0.5)"),
+        ("lambda zeta, beta: beta * (2 * zeta - 1)", "lambda zeta, beta: beta * (zeta - 0.5)"),
     ),
     "Rolfe's factor (1 − z) / (1 − q) left out": (
         everything("dvae_spike_exp"),
@@ -988,6 +1078,14 @@ MUTATIONS = {
         mean_field_is_a_tight_bound,
         ("m_k * ratio + bernoulli_entropy(l) - softplus", "m_k * ratio - softplus"),
     ),
+    "plain form: log q without its mixture": (
+        marginal_is_the_plain_form,
+        ("np.logaddexp(log_r0 - softplus(a), log_r1 - softplus(-a))", "log_r1 - softplus(-a)"),
+    ),
+    "plain form: r of the other bit": (
+        marginal_is_the_plain_form,
+        ("m * log_r1 + (1 - m) * log_r0", "m * log_r0 + (1 - m) * log_r1"),
+    ),
     "log det of the Gaussian integral left out": (
         gaussian_integral_is_exact,
         ("+ np.linalg.slogdet(overlap)[1]) / 2", ") / 2"),
@@ -1010,7 +1108,7 @@ MUTATIONS = {
     ),
     "evaluation with the RBM's sides exchanged": (
         evaluation_is_unbiased,
-        ("energy(self.rbm(params), *sides(z))", "energy(self.rbm(params), *sides(z)[::-1])"),
+        ("self.prior.energy(rbm, z)", "self.prior.energy(rbm, z[::-1])"),
     ),
     "population annealing that weights before it sweeps": (
         running_log_Z_is_current,
@@ -1024,14 +1122,14 @@ MUTATIONS = {
         lambda m: running_log_Z_is_current(m, "pcd"),
         (
             "    gibbs(new, z1, z2, rng, sweeps)\n"
-            "    return -float(log_mean_exp(-_log_weights(old, new, z1, z2), 0))",
-            "    change = float(log_mean_exp(_log_weights(old, new, z1, z2), 0))\n"
+            "    return -float(log_mean_exp(-energy_drop(old, new, z1, z2), 0))",
+            "    change = float(log_mean_exp(energy_drop(old, new, z1, z2), 0))\n"
             "    gibbs(new, z1, z2, rng, sweeps)\n    return change",
         ),
     ),
     "log Z of the training bound stale": (
         running_log_Z_is_current,
-        ("self.log_Z += SAMPLERS", "_ = SAMPLERS"),
+        ("self.log_Z += self.sampler", "_ = self.sampler"),
     ),
     "batch norm differentiated as if the statistics were fixed": (
         standardize_is_differentiated,

@@ -4,7 +4,12 @@ Monte Carlo tests have a false-alarm rate of 1e-6 each, over all numbers they co
 which bias they would detect.
 """
 
+import argparse
+import csv
 import itertools
+import json
+import subprocess
+import sys
 
 import autograd
 import numpy as np
@@ -75,6 +80,21 @@ def gibbs_follows_the_rbm(m, dtype=np.float64, sampler=None):
     code = np.concatenate([s1, s2], axis=1).astype(int) @ (1 << np.arange(7)[::-1])
     counts = np.bincount(code, minlength=128)
     assert stats.chisquare(counts, len(s1) * p).pvalue > proofs.FALSE_ALARM
+
+
+def gibbs_is_the_sweep_in_place(m):
+    """With the same uniforms the bits are those of the plain form, in both types of number."""
+    for dtype in (np.float64, np.float32):
+        rbm = [p.astype(dtype) for p in random_rbm(5, 3, 2.0)]
+        z1, z2 = m.rbm.fair_bits(np.random.default_rng(0), 2000, rbm)
+        rng, plain = np.random.default_rng(1), z1.copy()
+        for _ in range(4):
+            u2, u1 = (rng.random(z.shape, dtype) for z in (z2, z1))
+            plain, plain2 = m.rbm.sweep(rbm, plain, u1, u2)
+        m.rbm.gibbs(rbm, z1, z2, np.random.default_rng(1), 4)
+        for z, p in ((z1, plain), (z2, plain2)):
+            assert z.dtype == p.dtype == dtype
+            np.testing.assert_array_equal(z, p)
 
 
 def moved(rbm, size, seed=5):
@@ -170,6 +190,19 @@ def test_moments_are_the_gradient_of_log_Z():
     np.testing.assert_allclose(flat(moments), flat(autograd.grad(log_Z)(rbm)), atol=1e-12)
 
 
+def test_gibbs_is_the_sweep_in_place():
+    gibbs_is_the_sweep_in_place(M)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_sides(groups):
+    """The halves of all units in their order, whatever the leading axes."""
+    z = np.random.default_rng(0).random((3, 2, 8))
+    first, second = M.rbm.sides(np.split(z, groups, axis=-1))
+    np.testing.assert_array_equal(first, z[..., :4])
+    np.testing.assert_array_equal(second, z[..., 4:])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gibbs(dtype):
     gibbs_follows_the_rbm(M, dtype)
@@ -211,6 +244,15 @@ def test_population_annealing_takes_sub_steps_when_the_weights_are_poor():
     assert change == pytest.approx(M.rbm.enumerate_rbm(new)[0] - log_Z, abs=0.3)
 
 
+def test_population_annealing_gives_up_when_the_rbm_jumps():
+    """A step out of all proportion would take it for ever."""
+    old = [p.astype(np.float32) for p in random_rbm()]
+    z1, z2 = M.rbm.fair_bits(np.random.default_rng(0), 100, old)
+    new = moved(old, 1e9)
+    with pytest.raises(FloatingPointError, match="too far"):
+        M.rbm.population_annealing(old, new, z1, z2, np.random.default_rng(0), 1)
+
+
 def test_pcd():
     """Both log Z and moments are right after enough sweeps, and not before."""
     bias, bias_moments = annealing_is_calibrated(M, "pcd", 0.3, 40)
@@ -236,6 +278,12 @@ def test_ais_with_few_or_many_temperatures(temperatures):
     assert error < {1: 0.1, 2: 0.05, 300: 0.01}[temperatures]
 
 
+@pytest.mark.parametrize(("chains", "temperatures"), [(1, 10), (10, 0)])
+def test_ais_without_an_answer(chains, temperatures):
+    with pytest.raises(M.common.InputError, match="at least 2 chains and 1 temperature"):
+        M.rbm.ais(random_rbm(), np.random.default_rng(0), chains, temperatures)
+
+
 def test_effective_sample_size():
     effective_sample_size_is_exact(M)
 
@@ -257,6 +305,185 @@ def test_running_log_Z_follows_a_long_way(sampler):
     assert log_Z == pytest.approx(m.enumerate_rbm(end)[0], abs=0.05)
 
 
+# ------------------------------------------------------------------------------------------- Chains
+
+
+def stream(purpose, index=0):
+    return np.random.default_rng([7, purpose, index])
+
+
+def chains_are_what_they_are_made_of(m):
+    """`step` is the sampler, `ais` the function, once for every RBM; `correct` returns the drift.
+
+    log Z starts at that of an RBM that is zero, and is in double precision for every RBM.
+    """
+    zero = [np.zeros(shape, np.float32) for shape in (3, 4, (3, 4))]
+    new = [p.astype(np.float32) for p in random_rbm(scale=0.3)]
+    for name, sampler in m.rbm.SAMPLERS.items():
+        chains = m.rbm.Chains(zero, stream, 300, name, 2, ais_chains=50, ais_temperatures=20)
+        assert chains.log_Z == 7 * np.log(2)
+        assert chains.log_Z.dtype == float
+        own = m.rbm.Chains(zero, stream, 300, log_Z=np.float32(3))
+        assert (own.log_Z, own.log_Z.dtype) == (3, float)
+        z1, z2 = m.rbm.fair_bits(stream(m.streams.CHAINS), 300, zero)
+        change = sampler(zero, new, z1, z2, stream(m.streams.GIBBS, 5), 2)
+        chains.step(zero, new, 5)
+        log_Z = 7 * np.log(2) + change
+        arrays = chains.arrays()
+        for key, value in (("chains_1", z1), ("chains_2", z2), ("log_Z", log_Z)):
+            np.testing.assert_array_equal(arrays[key], value)
+        moments = m.rbm.sample_moments(z1, z2)
+        np.testing.assert_array_equal(flat(chains.moments()), flat(moments))
+        value, error, _ = m.rbm.ais(new, stream(m.streams.AIS), 50, 20)
+        assert tuple(chains.ais(new)) == (value, error)
+        assert chains.correct(new) == log_Z - value
+        assert chains.log_Z == arrays["log_Z"] == value
+        assert chains.ais(zero)[0] == pytest.approx(7 * np.log(2))
+        new[2][0, 0] += 1  # in place, as training does
+        assert chains.ais(new)[0] != value
+        new[2][0, 0] -= 1
+        expected = m.rbm.energy(new, z1, z2)
+        np.testing.assert_array_equal(chains.energy(new, [z1, z2]), expected)
+
+
+def test_chains():
+    chains_are_what_they_are_made_of(M)
+
+
+def further_samples_follow_the_rbm(m, n):
+    """Fair bits swept on: moments of n samples against enumeration; detects .02. Chains stay."""
+    rbm = random_rbm()
+    chains = m.rbm.Chains(rbm, stream, 30_000)
+    before = chains.z1.copy(), chains.z2.copy()
+    z1, z2 = chains.more(rbm, n, np.random.default_rng(0), sweeps=30)
+    assert len(z1) == len(z2) == n
+    for z, old in zip((chains.z1, chains.z2), before):
+        np.testing.assert_array_equal(z, old)
+    pairs = (z1[:, :, None] * z2[:, None]).reshape(n, -1)
+    samples = np.concatenate([z1, z2, pairs], axis=1)
+    t, threshold, bias = z_scores(samples, flat(m.rbm.enumerate_rbm(rbm)[1]))
+    assert t.max() < threshold
+    assert bias.max() < 0.03
+
+
+@pytest.mark.parametrize("n", [20_000, 40_000])
+def test_further_samples(n):
+    """Fewer than there are chains, and more."""
+    further_samples_follow_the_rbm(M, n)
+
+
+def test_chains_refuse_an_rbm_that_is_not_finite():
+    rbm = [np.zeros(shape, np.float32) for shape in (3, 4, (3, 4))]
+    chains = M.rbm.Chains(rbm, stream, 20)
+    new = [p.copy() for p in rbm]
+    new[2][1, 1] = np.nan
+    with pytest.raises(FloatingPointError, match="not finite"):
+        chains.step(rbm, new, 1)
+    assert chains.log_Z == 7 * np.log(2)
+
+
+# -------------------------------------------------------------------------------------- the program
+
+QUICK = ["--steps", "60", "--ais-chains", "100", "--ais-temperatures", "50"]
+
+
+@pytest.mark.parametrize(("dataset", "pixels"), [("bars", 16), ("digits", 64)])
+def test_program(tmp_path, dataset, pixels):
+    M.rbm.main([*QUICK, "--dataset", dataset, "--sampler", "pcd", "--out", str(tmp_path / "run")])
+    files = {path.name: path for path in (tmp_path / "run").iterdir()}
+    assert set(files) == {"config.json", "log.csv", "rbm.png", "summary.json"}
+    assert files["rbm.png"].stat().st_size > 10_000
+    with open(files["log.csv"], encoding="utf-8") as file:
+        rows = [{k: float(x) for k, x in row.items()} for row in csv.DictReader(file)]
+    assert [row["step"] for row in rows] == list(range(1, 61))
+    assert rows[-1]["log_likelihood"] > rows[0]["log_likelihood"]
+    assert rows[0]["log_Z"] == pytest.approx((pixels + 10) * np.log(2), abs=0.5)
+    for name in ("pa", "pcd", "ais"):
+        assert abs(rows[-1][f"log_Z_{name}"] - rows[-1]["log_Z"]) < 0.5
+        assert 0 < rows[-1][f"gradient_{name}"] < 3 * rows[-1]["gradient_independent"]
+    summary = json.loads(files["summary.json"].read_text())
+    assert all(summary[key] == x for key, x in rows[-1].items() if key != "step")
+    assert (summary["method"], summary["dataset"], summary["steps"]) == ("rbm", dataset, 60)
+    flags = json.loads(files["config.json"].read_text())["flags"]
+    assert (flags["sampler"], flags["chains"], flags["hidden"]) == ("pcd", 200, 10)
+
+
+def test_last_row_is_the_last_step(tmp_path):
+    M.rbm.main([*QUICK, "--steps", "85", "--no-plots", "--out", str(tmp_path / "run")])
+    lines = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[-2:]] == ["84", "85"]
+    assert not (tmp_path / "run" / "rbm.png").exists()
+
+
+def test_log_likelihood_is_exact(tmp_path):
+    """compare() against a loop over all states of the RBM of 4 pixels and 2 hidden units."""
+    rbm = [p.astype(np.float32) for p in random_rbm(4, 2)]
+    z1, _, p, log_Z = by_hand(rbm)
+    v = M.rbm.bars_and_stripes(2).astype(np.float32)
+    assert v.shape == (6, 4)
+    args = argparse.Namespace(ais_chains=50, ais_temperatures=5, chains=20)
+    chains = {name: M.rbm.Chains(rbm, stream, 20, name) for name in M.rbm.SAMPLERS}
+    row = M.rbm.compare(rbm, v, chains, np.random.default_rng(0), args)
+    by_image = [np.log(p[(z1 == image).all(axis=1)].sum()) for image in v]
+    assert row["log_likelihood"] == pytest.approx(np.mean(by_image), abs=1e-5)
+    assert row["log_Z"] == pytest.approx(log_Z, abs=1e-6)
+
+
+def test_bars_and_stripes():
+    images = M.rbm.bars_and_stripes(4).reshape(-1, 4, 4)
+    assert len(np.unique(images.reshape(-1, 16), axis=0)) == len(images) == 30
+    rows, columns = (np.all(images == np.take(images, [0], axis), axis=(1, 2)) for axis in (2, 1))
+    assert np.all(rows | columns)
+
+
+def test_a_curve_has_one_style_in_all_panels(tmp_path, monkeypatch):
+    figures = []
+
+    class Figure(M.figures.Figure):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            figures.append(self)
+
+    monkeypatch.setattr(M.figures, "Figure", Figure)
+    M.rbm.main([*QUICK, "--out", str(tmp_path / "run")])
+    lines = [line for axis in figures[0].axes for line in axis.get_lines()]
+    styles = {(line.get_label(), line.get_linestyle(), line.get_color()) for line in lines}
+    labels = {"PA", "PCD", "AIS", "exact", "independent samples"}
+    assert labels <= {label for label, *_ in styles}
+    named = [style for style in styles if style[0] in labels]
+    assert len(named) == len({style[1:] for style in named}) == 5
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--dataset", "mnist"], ["--hidden", "21"], ["--hidden", "0"], ["--chains", "1"],
+     ["--ais-chains", "1"], ["--ais-temperatures", "0"], ["--sweeps", "0"], ["--steps", "0"],
+     ["--lr", "0"], ["--lr", "nan"], ["--sampler", "ais"], ["--seed", "-1"], ["--resume", "x"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_bad_flags(tmp_path, capsys, flags):
+    with pytest.raises(SystemExit) as stop:
+        M.rbm.main([*flags, "--out", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert flags[0] in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("lr", ["1e308", "1e30"])
+def test_a_step_too_large_ends_with_one_line(tmp_path, lr):
+    """Not finite, and finite but out of reach: exit code 1, no NaN, no warnings, no summary."""
+    path, folder = proofs.METHODS / "rbm.py", tmp_path / "run"
+    command = [sys.executable, path, "--lr", lr, "--no-plots", "--out", folder, "--steps", "20"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert "Boltzmann machine" in result.stderr
+    assert "--lr" in result.stderr
+    assert not (folder / "summary.json").exists()
+
+
 # --------------------------------------------------------------------------------------- mutations
 
 MUTATIONS = {
@@ -268,7 +495,31 @@ MUTATIONS = {
     "bits upside down": (gibbs_follows_the_rbm, ("greater(a, 1, out=z)", "less(a, 1, out=z)")),
     "sides not alternating": (
         gibbs_follows_the_rbm,
-        ("_flip(z2, W.T, b1, rng, *buffers[0], z1)", "pass"),
+        ("_draw_side(z2, W.T, b1, rng, *buffers[0], z1)", "pass"),
+    ),
+    "plain form: bits upside down": (
+        gibbs_is_the_sweep_in_place,
+        ("(u2 > sigmoid(-(b2 + z1 @ W)))", "(u2 > sigmoid(b2 + z1 @ W))"),
+    ),
+    "the running log Z in single precision": (
+        chains_are_what_they_are_made_of,
+        ("if log_Z is None else log_Z, float)", "if log_Z is None else log_Z)"),
+    ),
+    "AIS of an earlier RBM": (
+        chains_are_what_they_are_made_of,
+        ("if content != self._known:", "if self._known is None:"),
+    ),
+    "a drift of the wrong sign": (
+        chains_are_what_they_are_made_of,
+        ("drift = float(self.log_Z) - log_Z", "drift = log_Z - float(self.log_Z)"),
+    ),
+    "pictures from chains that have not moved on": (
+        lambda m: further_samples_follow_the_rbm(m, 20_000),
+        ("        gibbs(rbm, z1, z2, rng, sweeps)\n        return z1, z2", "        return z1, z2"),
+    ),
+    "pictures that move the chains": (
+        lambda m: further_samples_follow_the_rbm(m, 30_000),
+        ("z1, z2 = self.z1[rows], self.z2[rows]", "z1, z2 = self.z1, self.z2"),
     ),
     "weights the wrong way round": (
         annealing_is_calibrated,

@@ -56,7 +56,8 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     `digits` and `full` are what differs from the settings of the datasets, digits and all others:
     steps, lr, eval_epochs, log_every, and samples, if that is None. `steps` is the number of
     updates, if it is not to depend on the dataset. A method with a model of its
-    own leaves out the flags of the SBN and the toy; `dynamic` makes fresh bits the default.
+    own leaves out the flags of the SBN and the toy; `dynamic` makes fresh bits the default, and
+    None lets `digits` and `full` say which (`dynamic_binarization`).
     """
     layout = argparse.RawDescriptionHelpFormatter
     p = Parser(description=description, formatter_class=layout, allow_abbrev=False)
@@ -80,12 +81,15 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.flag("--samples", what if samples else f"{what}; {by_dataset('samples')}", samples,
            type=COUNT, metavar="K")  # fmt: skip
     p.flag("--seed", "of everything random", 0, type=number(int, 0))
-    if dynamic:
-        p.flag("--static-binarization", "fix the training bits once, not draw them afresh",
-               dest="dynamic_binarization", action="store_false")  # fmt: skip
-    else:
-        p.flag("--dynamic-binarization", "draw training bits afresh from the grey levels",
-               action="store_true")  # fmt: skip
+    bits = p.add_mutually_exclusive_group()
+    p.set_defaults(dynamic_binarization=dynamic)
+    if dynamic is not False:
+        bits.add_argument("--static-binarization", dest="dynamic_binarization", default=dynamic,
+                          help="fix the training bits once, not draw them afresh",
+                          action="store_false")  # fmt: skip
+    if dynamic is not True:
+        bits.add_argument("--dynamic-binarization", action="store_true", default=dynamic,
+                          help="draw training bits afresh from the grey levels")  # fmt: skip
     log_every = by_dataset("log_every") if "log_every" in small else "default: an epoch"
     p.flag("--log-every", f"steps per row of the table; {log_every}", type=COUNT, metavar="N")
     p.flag("--eval-every", f"steps per evaluation; {by_dataset('eval_epochs')}, in epochs",

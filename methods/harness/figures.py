@@ -8,14 +8,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
+LINES = "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))
+
+
 def plot_curves(path, steps, panels):
-    """One panel per y label in `panels`, each a dict of curves over the steps ("" is no value)."""
+    """One panel per y label in `panels`, each a dict of curves over the steps ("" is no value).
+
+    A curve has the same line and colour in every panel.
+    """
+    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="tight")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (y_label, curves) in zip(axes, panels.items()):
-        for (label, values), style in zip(curves.items(), ("-", "--", "-.", ":")):
+        for label, values in curves.items():
             points = [(step, y) for step, y in zip(steps, values) if y != ""]
-            axis.plot(*zip(*points), style, label=label)
+            k = labels.index(label)
+            style = {"linestyle": LINES[k % len(LINES)], "color": f"C{k % 10}"}
+            axis.plot(*zip(*points), **style, label=label)
         axis.set(xlabel="step", ylabel=y_label)
         if len(curves) > 1:  # above the panel, where it hides no curve
             axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)

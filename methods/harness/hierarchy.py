@@ -1,7 +1,6 @@
 """The networks of a VAE whose prior over groups of bits is a Boltzmann machine (dvae_sharp.py)."""
 
 import itertools
-import math
 
 from common import (
     bernoulli_log_prob,
@@ -10,6 +9,7 @@ from common import (
     init_mlp,
     logit,
     sigmoid,
+    stop_gradient,
     tanh,
     times,
 )
@@ -50,31 +50,23 @@ def standardize_vjp(ans, h):
 defvjp(standardize, standardize_vjp)
 
 
-def sides(groups):
-    """(side 1, side 2) of the RBM: the first and the second half of all units, (..., n) each."""
-    if len(groups) == 1:
-        n = groups[0].shape[-1] // 2
-        return groups[0][..., :n], groups[0][..., n:]
-    halves = groups[: len(groups) // 2], groups[len(groups) // 2 :]
-    return [h[0] if len(h) == 1 else np.concatenate(h, axis=-1) for h in halves]
-
-
 class DVAE:
     """q(ζ|x) in autoregressive groups, an RBM p(z) of two equal sides, p(x|ζ): the networks.
 
     `width` is that of a side of the RBM (with one group, of both together) and of the tanh layers;
-    it has to be even. `statistics`, `chains` and `log_Z` are neither learned nor noise: the moving
-    averages of batch norm, for evaluation; chains that follow the prior, to generate from; and
-    log Z for evaluation. They belong to the run (see Run), which lets them be seen here.
+    it has to be even. `variant` matters only if it is "dvaes_gi": its q has a shift and a scale
+    too. Two things are neither learned nor noise. They belong to the run, which puts them here for
+    evaluation and pictures: `statistics`, the moving averages of batch norm, and `prior`, an object
+    with `energy(rbm, groups)`, `ais(rbm)` -> (log Z, error) and `more(rbm, n, rng)` -> (z1, z2),
+    such as rbm.Chains.
     """
 
     task, context = "generate", 0
 
     def __init__(self, mean, struct="2-layer-nonlin", width=200, variant="dvaes_power",
-                 dtype=np.float32, boltzmann=None):  # fmt: skip
+                 dtype=np.float32):  # fmt: skip
         n_groups, n_hidden = STRUCTURES[struct]
         n = width // 2 if n_groups == 4 else width
-        self.boltzmann = boltzmann  # energy and gibbs
         self.dtype, self.units, gaussian = dtype, [n] * n_groups, variant == "dvaes_gi"
         self.mean = np.asarray(mean, dtype)
         self.offset = logit(np.clip(mean, 0.001, 0.999)).astype(dtype)
@@ -95,7 +87,7 @@ class DVAE:
             self.shapes |= {f"q{i}.s": (n,) for i in range(n_groups)}
         self.names = list(self.shapes)
         self.layers = [f"{net}.{j}" for net in self.sizes for j in range(n_hidden)]  # tanh
-        self.statistics, self.chains, self.log_Z = self.init_statistics(), None, math.nan
+        self.statistics, self.prior = self.init_statistics(), None
 
     def init(self, rng):
         """Prior zero, kernels as in init_mlp, γ and the scales of ζ one, all else zero."""
@@ -112,6 +104,21 @@ class DVAE:
         """Moving mean 0 and variance 1 of every tanh layer's inputs."""
         sizes = [m for _, sizes in self.sizes.values() for m in sizes[:-1]]
         return [f(m, self.dtype) for m in sizes for f in (np.zeros, np.ones)]
+
+    def by_batch(self):
+        """(normalize, seen): batch norm in training, and the (mean, variance) it saw, by layer."""
+        seen = [None] * len(self.layers)
+
+        def normalize(layer, h):
+            seen[layer] = mean_and_variance(stop_gradient(h))
+            return standardize(h)
+
+        return normalize, seen
+
+    def moved(self, statistics, seen):
+        """The moving averages after a batch with these means and variances."""
+        return [KEEP * old + (1 - KEEP) * m
+                for old, m in zip(statistics, itertools.chain(*seen))]  # fmt: skip
 
     def by_moving_averages(self, layer, h):
         """Batch norm in evaluation, of the layer of that number."""
@@ -139,7 +146,7 @@ class DVAE:
         """Run the groups of q in order; returns what they emit, and the outputs they had.
 
         `sample(i, outputs)` decides what group i emits, and `normalize(layer, h)` what batch norm
-        does: `by_moving_averages`, or as the rows at hand are.
+        does: `by_moving_averages`, or the first that `by_batch` returns.
         """
         emitted, outputs = [], []
         for i in range(len(self.units)):
@@ -161,9 +168,9 @@ class DVAE:
     def log_weights(self, params, x, n_samples, rng):
         """log p(x, z) − log q(z|x) for n_samples draws of the bits of every row: (n_samples, rows).
 
-        This is the discrete model, which has no ζ: the networks see z.
+        This is the discrete model, which has no ζ: the networks see z. log Z is that of AIS.
         """
-        log_q = 0
+        rbm, log_q = self.rbm(params), 0
 
         def emit(i, outputs):
             nonlocal log_q
@@ -174,7 +181,8 @@ class DVAE:
 
         z, _ = self.infer(params, x, emit, self.by_moving_averages)
         recon = bernoulli_log_prob(x, self.decode(params, z, self.by_moving_averages))
-        return recon - self.boltzmann.energy(self.rbm(params), *sides(z)) - self.log_Z - log_q
+        log_Z, _ = self.prior.ais(rbm)
+        return recon - self.prior.energy(rbm, z) - log_Z - log_q
 
     def reconstruct(self, params, x, rng):
         """Pixel probabilities given a sample of the bits."""
@@ -187,9 +195,7 @@ class DVAE:
         return sigmoid(self.decode(params, z, self.by_moving_averages))
 
     def generate(self, params, rng, n):
-        """Pixel probabilities of n images, from n chains of the prior after 1000 further sweeps."""
-        rows = rng.choice(len(self.chains[0]), n, replace=n > len(self.chains[0]))
-        z1, z2 = (z[rows] for z in self.chains)
-        self.boltzmann.gibbs(self.rbm(params), z1, z2, rng, 1000)
+        """Pixel probabilities of n images, from n samples of the prior."""
+        z1, z2 = self.prior.more(self.rbm(params), n, rng)
         z = np.split(np.concatenate([z1, z2], axis=1), np.cumsum(self.units)[:-1], axis=1)
         return sigmoid(self.decode(params, z, self.by_moving_averages))

@@ -284,15 +284,16 @@ def boltzmann(repeats):
     for variant, k in itertools.product(dvae_sharp.VARIANTS, (1, 5)):
         beta = dvae_sharp.default_beta("mnist", "2-layer-nonlin", variant)
         args = SimpleNamespace(variant=variant, beta=beta, samples=k, seed=0, steps=1000, lr=3e-3,
-                               batch_size=100, chains=1000, sweeps=40, sampler="pa")  # fmt: skip
-        run = dvae_sharp.Run(args, data, DVAE(data.train_mean, variant=variant, boltzmann=rbm))
+                               batch_size=100, chains=1000, sweeps=40, sampler="pa",
+                               ais_chains=1024, ais_temperatures=1000)  # fmt: skip
+        run = dvae_sharp.Run(args, data, DVAE(data.train_mean, variant=variant))
         run.step()
         calls[f"networks, {variant}, k = {k}"] = partial(
             run.estimate, run.model, run.params, run.aux, *run.draw()
         )
         runs[variant, k] = run
     run = runs["dvaes_power", 1]
-    old, (z1, z2) = [p.copy() for p in run.model.rbm(run.params)], run.chains
+    old, z1, z2 = [p.copy() for p in run.rbm], run.chains.z1, run.chains.z2
     new = [p + 1e-3 * rng.standard_normal(p.shape).astype(np.float32) for p in old]
     a, u = np.empty_like(z1), np.empty_like(z1)
 
