@@ -18,9 +18,10 @@ log Z and its gradient are those of chains that follow the RBM: population annea
 Evaluation is of the discrete model: z binary, log Z by annealed importance sampling (AIS).
 Cost per step: one pass through the networks, and the chains' `--sweeps` Gibbs sweeps.
 
-Other than the released code: λ of the Gaussian trick follows W at every step, and the gradient
-knows it; log Z and the derivative for σ are right at every step; the power law has no offsets (it
-is kept as logit ζ); batch norm's γ does not decay. Equation numbers are from that code's comments.
+Other than the released code: λ of the Gaussian trick follows W at every step, and its slope is in
+the gradient; log Z and the derivative for σ are right at every step; the power law has no offsets
+(it is kept as logit ζ); batch norm's γ does not decay. As there, the training bits of omniglot are
+drawn afresh at every step by default. Equation numbers are from the comments of that code.
 
     python methods/dvae_sharp.py
 """
@@ -441,10 +442,8 @@ class Run(Trainer):
         return super().evaluate(split) | {"log_Z/ais": log_Z, "log_Z/ais_error": error}
 
     def row(self, bounds=()):
-        """As in Trainer; a row ends with AIS, and what the running sum was off by begins anew.
-
-        It was right at the last row, so on average it was off by about half of that.
-        """
+        """As in Trainer; AIS sets the running log Z right. It was right at the last row too, so on
+        average it was off by about half of its drift, by which the bound is corrected."""
         drift = self.chains.correct(self.rbm)
         row = super().row(bounds)
         return row | {"train_bound": row["train_bound"] + drift / 2, "log_Z/drift": drift}

@@ -45,7 +45,7 @@ def z_test(samples, expected, what=""):
     return (threshold + stats.norm.isf(0.01)) * error
 
 
-# -------------------------------------------------------------------------------- 2. smoothing: r
+# -------------------------------------------------------------------------------- 1. smoothing: r
 
 
 def cdf_is_the_integral_of_pdf(m):
@@ -245,7 +245,7 @@ def test_extremes_are_finite(name):
     assert np.all(v >= 0)
 
 
-# -------------------------------------------------------------------- 3. priors over ζ, at given ζ
+# -------------------------------------------------------------------- 2. priors over ζ, at given ζ
 
 
 def all_states(n):
