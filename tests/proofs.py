@@ -15,7 +15,6 @@ import autograd.core
 import autograd.numpy as anp
 import numpy as np
 from autograd.tracer import getval
-from scipy import stats
 
 METHODS = Path(__file__).resolve().parents[1] / "methods"
 FALSE_ALARM = 1e-6  # of one Monte Carlo test, over all the numbers that it compares
@@ -158,25 +157,16 @@ def tiny_sbn(m, layers=2, hidden=2, task="generate", nonlinear=False, seed=1):
 
 
 def assert_unbiased(m, model, params, x, estimator, rng, blocks=100, rows=2000):
-    """z-test of every parameter's mean gradient against enumeration; (largest |z|, bias, scale).
+    """harness.diagnostics.gradient_test at FALSE_ALARM: (largest |t|, bias, scale).
 
-    `estimator(x, noise)` returns gradients. Blocks of `rows` draws give independent means, so
-    their Student t has `blocks` − 1 degrees of freedom; the threshold makes the probability of a
-    false alarm over all parameters FALSE_ALARM. A bias of `bias`, in the worst parameter, would be
-    detected with probability .99; `scale` is the largest true gradient.
+    A bias of `bias`, in the worst parameter, would be found with probability .99; `scale` is the
+    largest true gradient.
     """
-    exact = np.concatenate([g.ravel() for g in m.common.exact_model_gradient(model, params, x)])
-    tiled = np.repeat(x, rows // len(x), axis=0)
-    means = np.array([
-        np.concatenate([g.ravel() for g in estimator(tiled, model.draw_noise(rng, len(tiled)))])
-        for _ in range(blocks)
-    ])  # fmt: skip
-    error = means.std(axis=0, ddof=1) / np.sqrt(blocks)
-    t = np.abs(means.mean(axis=0) - exact) / np.maximum(error, 1e-12)
-    threshold = stats.t.isf(FALSE_ALARM / (2 * len(exact)), blocks - 1)
-    bias = (threshold + stats.norm.isf(0.01)) * error.max()
-    assert t.max() < threshold, f"|z| {t.max():.1f} above {threshold:.1f}: biased"
-    return t.max(), bias, np.abs(exact).max()
+    result, exact = m.diagnostics.gradient_test(
+        model, params, x, estimator, rng, blocks=blocks, rows=rows, false_alarm=FALSE_ALARM
+    )
+    assert result.passed, str(result)
+    return result.t.max(), result.detectable.max(), np.abs(exact).max()
 
 
 def reinforce_is_unbiased(m, rng, baseline="leave-one-out", rows=2000, **model_options):

@@ -301,12 +301,9 @@ def assert_same_mean(m, estimator, against, rng, n_samples=5, task="generate", b
         _, phi, _, _ = m.dreg.all_gradients([estimator, against], model, params, aux, x, noise)
         d.append(flat(phi[0]) - flat(phi[1]))
         total = total + flat(phi[1]) / blocks
-    d = np.array(d)
-    error = np.maximum(d.std(axis=0, ddof=1) / math.sqrt(blocks), 1e-12)
-    t = np.abs(d.mean(axis=0)) / error
-    threshold = stats.t.isf(proofs.FALSE_ALARM / (2 * len(t)), blocks - 1)
-    assert t.max() < threshold, f"|t| {t.max():.1f} above {threshold:.1f}: biased"
-    return (threshold + stats.norm.isf(0.01)) * error.max(), np.abs(total).max()
+    result = m.diagnostics.mean_test(d, 0, proofs.FALSE_ALARM)
+    assert result.passed, str(result)
+    return result.detectable.max(), np.abs(total).max()
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,9 @@ def grid(name, n=20001):
 
 def z_test(samples, expected, what=""):
     """Largest |t| of the column means, to be below the threshold; the sharpness per column."""
-    samples = samples.reshape(len(samples), -1)
-    n, k = samples.shape
-    error = samples.std(axis=0, ddof=1) / np.sqrt(n)
-    threshold = stats.t.isf(FALSE_ALARM / (2 * k), n - 1)
-    t = np.abs(samples.mean(axis=0) - np.ravel(expected)) / np.maximum(error, 1e-12)
-    assert t.max() < threshold, f"{what} |t| {t.max():.1f} above {threshold:.1f}: biased"
-    return (threshold + stats.norm.isf(0.01)) * error
+    result = M.diagnostics.mean_test(samples, expected, FALSE_ALARM)
+    assert result.passed, f"{what} {result}"
+    return result.detectable
 
 
 # -------------------------------------------------------------------------------- 1. smoothing: r

@@ -42,11 +42,8 @@ def by_hand(rbm):
 
 def z_scores(samples, expected):
     """t statistics of the column means; the threshold of the false-alarm rate; the sharpness."""
-    n, k = samples.shape
-    error = samples.std(axis=0, ddof=1) / np.sqrt(n)
-    threshold = stats.t.isf(proofs.FALSE_ALARM / (2 * k), n - 1)
-    t = np.abs(samples.mean(axis=0) - expected) / np.maximum(error, 1e-12)
-    return t, threshold, (threshold + stats.norm.isf(0.01)) * error
+    result = M.diagnostics.mean_test(samples, expected, proofs.FALSE_ALARM)
+    return result.t, result.limit, result.detectable
 
 
 def flat(arrays):

@@ -1,6 +1,9 @@
 """Bias and variance of a gradient, measured."""
 
 import math
+from typing import NamedTuple
+
+from common import exact_model_gradient
 
 from harness.optimizer import _blocks, flatten
 
@@ -117,3 +120,69 @@ def verdict(names, result, precision, n_parameters):
     if result["detectable"] <= precision:
         return f"no bias of {name} with respect to {against} found: {found} ({rate})"
     return f"undecided after {result['draws']} draws: only {found}; raise --draws"
+
+
+# ------------------------------------------------------------------- the test of an expected value
+
+
+class MeanTest(NamedTuple):
+    """What `mean_test` found: a limit for all columns, and the rest with a value for each."""
+
+    t: np.ndarray  # |mean − expected| / its standard error
+    limit: float  # a t above it is a false alarm with the stated probability
+    bias: np.ndarray  # mean − expected
+    detectable: np.ndarray  # the smallest bias that would be found with the stated power
+
+    @property
+    def passed(self):
+        return bool(np.all(self.t < self.limit))  # False for a t that is not a number
+
+    def __str__(self):
+        worst = float(np.max(self.t))  # a NaN if there is one
+        if self.passed:
+            return f"no bias seen: |t| {worst:.1f} below {self.limit:.1f}"
+        return f"biased: |t| {worst:.1f} above {self.limit:.1f}"
+
+
+def mean_test(samples, expected, false_alarm=1e-6, power=0.99):
+    """Student's t-test of the mean of every column against `expected`, two-sided: a MeanTest.
+
+    `samples` (n, …) has n ≥ 2 independent rows, close to normal, such as means over blocks of
+    draws; `expected` is what the means have to be, of the shape of a row, or one number. An
+    unbiased estimator fails in any column with a probability of at most `false_alarm` (Bonferroni).
+    A bias of `detectable` in a column is found with probability `power`. Raises ValueError for
+    less than two rows, or for an `expected` that does not fit a row.
+    """
+    samples = np.asarray(samples, np.float64)
+    if samples.ndim < 1 or len(samples) < 2:
+        raise ValueError(f"samples: at least two rows are needed, not shape {samples.shape}")
+    expected = np.asarray(expected, np.float64)
+    if expected.shape not in ((), samples.shape[1:]):
+        raise ValueError(
+            f"expected: a row of samples has shape {samples.shape[1:]}, not {expected.shape}"
+        )
+    n, samples = len(samples), samples.reshape(len(samples), -1)
+    error = np.maximum(samples.std(axis=0, ddof=1) / math.sqrt(n), 1e-12)
+    bias = samples.mean(axis=0) - expected.ravel()
+    limit = float(stats.t.isf(false_alarm / (2 * samples.shape[1]), n - 1))
+    detectable = (limit + stats.norm.isf(1 - power)) * error
+    return MeanTest(np.abs(bias) / error, limit, bias, detectable)
+
+
+def gradient_test(model, params, x, estimator, rng, *, blocks=100, rows=2000, draw_noise=None,
+                  false_alarm=1e-6, power=0.99):  # fmt: skip
+    """Is the estimator's mean the enumerated gradient? (MeanTest over all parameters, the latter).
+
+    `estimator(x, noise)` returns gradients like params of the mean bound of the rows of x. Each of
+    `blocks` independent gradients takes `rows` // len(x) draws for every image; `draw_noise(rng,
+    rows)` is the model's unless given. For models whose bits can be enumerated (see
+    common.exact_model_gradient). `false_alarm` and `power` are those of `mean_test`.
+    """
+    draw_noise = draw_noise or model.draw_noise
+    flat = lambda grads: np.concatenate([np.ravel(g) for g in grads]).astype(np.float64)
+    exact, tiled = (
+        flat(exact_model_gradient(model, params, x)),
+        np.repeat(x, rows // len(x), axis=0),
+    )
+    means = [flat(estimator(tiled, draw_noise(rng, len(tiled)))) for _ in range(blocks)]
+    return mean_test(means, exact, false_alarm, power), exact
