@@ -35,7 +35,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     log_mean_exp,
     stop_gradient,
 )
-from harness import cli
+from harness import cli, figures
 from harness.diagnostics import GradientVariance, bias_check, log_variance_and_snr
 from harness.data import load_dataset
 from harness.gaussian import GaussianVAE, log_normal, tangent
@@ -45,7 +45,6 @@ from harness.streams import INIT, stream
 from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 # -------------------------------------------------------------------------------- the estimators
@@ -353,8 +352,10 @@ def toy(args):
         snr = dict.fromkeys(names, math.nan)
         snr |= signal_to_noise(defined, K, 2000, rng, problem)
         z = mu + np.exp(log_sigma) * rng.standard_normal((K, 2000, len(mu)))
-        bound = np.mean(log_mean_exp(log_joint(z) - log_normal(z, mu, np.exp(log_sigma)), 0))
-        rows.append({"K": K, **snr, "gap": float(log_p_x - bound)})
+        bounds = log_mean_exp(log_joint(z) - log_normal(z, mu, np.exp(log_sigma)), 0)
+        error = np.std(bounds, ddof=1) / math.sqrt(len(bounds))
+        rows.append({"K": K, **snr, "gap": float(log_p_x - np.mean(bounds)),
+                     "gap_error": float(error)})  # fmt: skip
         print_row(rows[-1], header=len(rows) == 1)
     write_rows(folder / "log.csv", rows)
     slopes = {name: np.polyfit(np.log(counts[5:]), np.log([r[name] for r in rows[5:]]), 1)[0]
@@ -363,16 +364,24 @@ def toy(args):
     tqdm.write("slope of log SNR over log K, K >= 32: "
                + ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items()))  # fmt: skip
     if not args.no_plots:
-        figure = Figure(figsize=(9, 3.6), layout="tight")
-        left, right = figure.subplots(1, 2)
-        for name, style in zip(names, ("o-", "s--", "^-.", "v:", "d-")):
-            left.loglog(counts, [row[name] for row in rows], style, markersize=4, label=name)
-        right.loglog(counts, [row["gap"] for row in rows], "o-")
-        left.set(xlabel="K", ylabel="signal-to-noise ratio of the gradient for μ")
-        right.set(xlabel="K", ylabel="log p(x) − E[L], nats")
-        left.legend(frameon=False)
-        figure.savefig(folder / "toy.png", dpi=110)
+        plot_toy(folder / "toy.png", rows, names)
     tqdm.write(f"run folder {folder}")
+
+
+def plot_toy(path, rows, names):
+    """The signal-to-noise ratios against K, and the gap with its 95 % interval."""
+    figure, (left, right) = figures.new_figure(2, 4.8, 3.6)
+    counts, gap, error = (np.array([row[key] for row in rows]) for key in ("K", "gap", "gap_error"))
+    for k, name in enumerate(names):
+        snr = np.array([row[name] for row in rows])
+        figures.draw(left, counts, np.where(snr > 0, snr, math.nan), name, position=k)
+    left.set(xlabel="K", ylabel="signal-to-noise ratio of the gradient for μ")
+    left.set(xscale="log", yscale="log")
+    figures.label_curves(left)
+    right.set(xscale="log", yscale="log", xlabel="K", ylabel="log p(x) − E[L], nats (95 %)")
+    right.errorbar(counts, gap, 1.96 * error, fmt="ko-", markersize=5, capsize=3)
+    right.set_ylim(bottom=np.min(gap[gap > 0]) / 3)
+    figures.save(figure, path)
 
 
 def main(argv=None):

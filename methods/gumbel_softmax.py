@@ -48,14 +48,13 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     softplus,
     stop_gradient,
 )
-from harness import cli
+from harness import cli, figures
 from harness.data import load_dataset
 from harness.models import CategoricalNet
 from harness.runfolder import open_run
 from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
-from matplotlib.figure import Figure
 
 # ------------------------------------------------------------------------- through the relaxation
 
@@ -337,18 +336,18 @@ def toy(args):
         "REINFORCE, C = E[f]": partial(samples, estimator="reinforce", **centred),
         "REBAR, the same C, best η": best_rebar,
     }
-    figure, temperatures = Figure(figsize=(9, 3.8), layout="tight"), np.geomspace(0.05, 5, 31)
-    bias_axis, variance_axis = figure.subplots(1, 2)
-    for (label, method), style in zip(methods.items(), ("-", "-.", "--", ":")):
+    temperatures = np.geomspace(0.05, 5, 31)
+    figure, (bias_axis, variance_axis) = figures.new_figure(2, 4.8, 3.6)
+    for k, (label, method) in enumerate(methods.items()):
         g = [method(T) for T in temperatures]
         bias = [np.linalg.norm(mean(g_T) - exact) / np.linalg.norm(exact) for g_T in g]
         variance = [np.sum(mean(g_T**2) - mean(g_T) ** 2) for g_T in g]
-        bias_axis.plot(temperatures, bias, style, label=label)
-        variance_axis.plot(temperatures, variance, style)
+        figures.draw(bias_axis, temperatures, bias, label, position=k)
+        figures.draw(variance_axis, temperatures, variance, label, position=k)
     bias_axis.set(xlabel="T", ylabel="|E[g] − exact| / |exact|", xscale="log")
     variance_axis.set(xlabel="T", ylabel="variance of g", xscale="log", yscale="log")
-    bias_axis.legend(frameon=False)
-    figure.savefig(folder / "toy.png", dpi=110)
+    figures.label_curves(variance_axis)
+    figures.save(figure, folder / "toy.png")
     print(f"run folder {folder}")
 
 

@@ -4,8 +4,8 @@ import math
 
 from common import Toy, quadrature, sigmoid
 
+from harness import figures
 from harness.data import Dataset
-from harness.figures import plot_curves
 from harness.runfolder import open_run, write_rows
 from harness.trainer import Trainer
 
@@ -14,40 +14,73 @@ import numpy as np
 from tqdm import tqdm
 
 
-def train_toy(args, methods):
-    """--toy: fit one bit to minimise E[(b − target)²], b ~ Bernoulli(θ), from single samples.
+def exact_variance(estimate, model, params, aux, samples=1):
+    """Var of the gradient for one bit's logit, by quadrature: that of the mean of `samples` rows.
 
-    `methods` maps a label to (estimate, init_aux). Plots θ, the expected loss, and the variance of
-    the gradient: its moving average, and exactly, by quadrature, at the parameters of the step.
+    `model` is a Toy of one bit. The rows of the estimator have to be independent, as a baseline
+    taken from the other rows would not leave them; then the variance of the mean is that of one row
+    over their number. Nothing is drawn.
+    """
+    u, v, weights = quadrature(params[0], 60, 10)
+    tiled, no_x = [np.tile(params[0], (len(u), 1))], np.zeros((len(u), 0))
+    _, (g,), _ = estimate(model, tiled, aux, no_x, [(u, v)])
+    g = g[:, 0] * len(u)  # the mean over the rows undone: a gradient per node
+    return (weights @ g**2 - (weights @ g) ** 2) / samples
+
+
+def train_toy(args, methods):
+    """--toy: fit one bit to minimise E[(b − target)²], b ~ Bernoulli(θ), from --samples a step.
+
+    `methods` maps a label to (estimate, init_aux). Plots θ, of which the loss is a linear function,
+    and the variance of the gradient of a step: its moving average, and exactly, by quadrature, at
+    the parameters of the step.
     """
     folder, t, every = open_run(args), args.target, max(1, args.steps // 60)
     args.batch_size, no_images = 1, np.zeros((1, 0), np.uint8)
     data = Dataset("toy", no_images, no_images, no_images, levels=1, shape=(0, 0))
-    rows, exact_curves = [], {}
-    panels = {"θ = P(b = 1)": {}, f"E[(b − {t})²]": {}, "log variance of the gradient": {}}
+    rows = []
     for label, (estimate, init_aux) in methods.items():
         model = Toy(lambda b: -anp.sum((b - t) ** 2, axis=-1), 1)
-        trainer, mine = Trainer(args, data, model, estimate, init_aux), []
+        trainer = Trainer(args, data, model, estimate, init_aux)
         for step in tqdm(range(1, args.steps + 1), desc=label, disable=None):
             trainer.step()
             if step % every == 0:
-                u, v, weights = quadrature(trainer.params[0], 60, 10)
-                tiled, no_x = [np.tile(trainer.params[0], (len(u), 1))], np.zeros((len(u), 0))
-                _, (g,), _ = estimate(model, tiled, trainer.aux, no_x, [(u, v)])
-                g = g[:, 0] * len(u)  # the mean over the rows undone: a gradient per node
-                exact = max(weights @ g**2 - (weights @ g) ** 2, 1e-300)
+                exact = exact_variance(estimate, model, trainer.params, trainer.aux, args.samples)
+                exact = max(exact, 1e-300)
                 theta = float(sigmoid(trainer.params[0])[0])
                 loss = theta * (1 - t) ** 2 + (1 - theta) * t**2
-                mine.append({"method": label, "theta": theta, "loss": loss, **trainer.row(),
+                rows.append({"method": label, "theta": theta, "loss": loss, **trainer.row(),
                              "exact_log_variance": math.log(exact)})  # fmt: skip
-        for panel, key in zip(panels, ("theta", "loss", "log_grad_variance")):
-            panels[panel][label] = [row[key] for row in mine]
-        exact_curves[f"{label}, exact"] = [row["exact_log_variance"] for row in mine]
-        rows += mine
         tqdm.write(f"{label:10} θ {theta:.3f}  loss {loss:.4f} (minimum {min(t, 1 - t) ** 2:.4f})"
                    f"  log variance {math.log(exact):.2f}")  # fmt: skip
-    panels["log variance of the gradient"] |= exact_curves
     write_rows(folder / "log.csv", rows)
     if not args.no_plots:
-        plot_curves(folder / "toy.png", [row["step"] for row in mine], panels)
+        plot_toy(folder / "toy.png", rows, t)
     tqdm.write(f"run folder {folder}")
+
+
+def plot_toy(path, rows, target):
+    """θ, with the loss as its linear function; and both variances, the measured one pale."""
+    figure, (left, right) = figures.new_figure(2, 4.8, 3.4)
+    labels = list(dict.fromkeys(row["method"] for row in rows))
+    lines = []
+    for k, label in enumerate(labels):
+        mine = [row for row in rows if row["method"] == label]
+        steps, theta, measured, exact = (
+            [row[key] for row in mine]
+            for key in ("step", "theta", "log_grad_variance", "exact_log_variance")
+        )
+        figures.draw(left, steps, theta, label, position=k)
+        figures.draw(right, steps, measured, label, position=k, marker="", linewidth=5, alpha=0.35,
+                     linestyle="-", zorder=1)  # fmt: skip
+        lines.append(figures.draw(right, steps, exact, label, position=k, linewidth=1))
+    slope = 1 - 2 * target  # of the loss in θ
+    loss = f"E[(b − {target:g})²] = {target**2:.4g} {'−' if slope < 0 else '+'} {abs(slope):.4g} θ"
+    left.set(xlabel="step", ylabel="θ = P(b = 1)")
+    left.set_title(f"the loss is {loss}", loc="left", size=8.5)
+    right.set(xlabel="step", ylabel="log variance of the gradient")
+    note = "thin: exact, at the θ of the step; broad: its moving average"
+    right.set_title(note, loc="left", size=8.5)
+    figures.label_curves(left)
+    figures.label_curves(right, lines)
+    figures.save(figure, path)

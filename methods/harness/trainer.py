@@ -12,7 +12,7 @@ from common import InputError, assign_state, bernoulli_log_prob, logit
 
 from harness.data import load_dataset
 from harness.diagnostics import GradientVariance
-from harness.figures import plot_curves, plot_samples, tensorboard_class, write_tensorboard
+from harness.figures import plot_run, plot_samples, tensorboard_class, write_tensorboard
 from harness.models import SBN, multi_sample_bound
 from harness.optimizer import Adam, flatten
 from harness.runfolder import (
@@ -45,6 +45,7 @@ class Trainer:
 
     COUNTERS = ("step_count", "last_row", "seconds", "best_bound")
     measures = ("bound",)  # what `evaluate` returns
+    bound_samples = None  # of the bound that a step returns, known after the first
 
     def __init__(self, args, data, model, estimate, init_aux, report=lambda model, aux: {}, *,
                  adam=None, aux_rate=10, rate=lambda step: 1.0, keep_best=False):  # fmt: skip
@@ -82,6 +83,7 @@ class Trainer:
         bound, grads, aux_grads = self.estimate(model, self.params, self.aux, x, noise)
         aux_grads = assign_state(self.aux, aux_grads)
         gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
+        self.bound_samples = self.samples_in(bound)
         bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
         logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}
         logged |= self.report(model, self.aux)
@@ -94,6 +96,10 @@ class Trainer:
         self.descent.ascend(self.flat_aux, aux_gradient)
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
         self.step_count += 1
+
+    def samples_in(self, bound):
+        """K if the values of `bound` are bounds of K samples, one an image; 1 if one a sample."""
+        return self.args.samples * self.args.batch_size // np.size(bound)
 
     def _refuse(self, what, tensors):
         """Raise FloatingPointError with the name of the first tensor that is not finite."""
@@ -275,14 +281,7 @@ def finish(trainer, rows, folder):
             results["test_log_likelihood"] = trainer.bound("test", n_samples, progress=True)
             results["test_samples"] = n_samples
         if not args.no_plots:
-            columns = {key: [row[key] for row in rows] for key in last}
-            bounds = {key: columns[f"{key}_bound"] for key in ("train", "valid", "test")}
-            bounds["independent pixels, test"] = [trivial] * len(rows)
-            panels = {"bound, nats per image": bounds,
-                      "log mean gradient variance": {"": columns["log_grad_variance"]}}  # fmt: skip
-            if "temperature" in columns:
-                panels["temperature"] = {"": columns["temperature"]}
-            plot_curves(folder / "curves.png", columns["step"], panels)
+            plot_run(folder / "curves.png", trainer, rows, trivial)
             plot_samples(folder / "samples.png", trainer)
     summary = {
         "method": args.method, "dataset": args.dataset, "task": args.task, "steps": args.steps,
