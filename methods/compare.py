@@ -2,14 +2,23 @@
 
 The parameters follow one estimator (--follow; SimpleMuProp, as in the code of Tucker et al. 2017,
 arXiv 1703.07370). All the others estimate the same gradient at every step, each with its own
-learned parts, trained in the background. With moving averages (decay .999, debiased) of the
-gradient g_k of estimator k and of its square, and μ the average of E[g_k] over the unbiased ones,
+learned parts, trained in the background. E is a moving average (decay .999, debiased) over the
+steps, which gives step i the weight a_i, Σ a_i = 1. For the gradient g_k of estimator k,
 
-    variance_k = mean_d ( E[g_k²]_d − μ_d² )        bias_k = sqrt( mean_d (E[g_k] − μ)_d² )
+    μ          = Σ_k w_k E[g_k]    over the unbiased ones,  w_k ∝ 1 / Var g_k,  Σ_k w_k = 1
+    variance_k = mean_d ( E[g_k²]_d − μ_d² )                over all parameters d
+    bias_k     = E[g_k] − μ = E[d_k],   d_k = g_k − Σ_j w_j g_j
+    noise_k²   = Σ_i a_i² Var d_k of step i,                what bias_k² is if there is no bias
 
-over all parameters d. The bias contains the noise of the averages, "noise" in the table: only a
-bias well above it is one. Variance × time, variance_k times the milliseconds of a step, decides
-what to use: n times as many samples would divide the first by n and multiply the second by it.
+All estimators have the same images and random numbers at a step, so much of their noise cancels in
+the difference d_k: the noise of the bias is that of this paired difference. Weights and noise are
+those of each tensor of parameters. "bias" and "noise" in the table are root mean squares over all
+parameters, a tensor being weighted by 1 / its noise². So (bias / noise)² is the mean over the
+parameters of (bias / its own noise)²: about 1 for an unbiased estimator, above 1 for a biased one.
+A tensor in which k agrees with the others to rounding is left out.
+
+Variance × time, variance_k times the milliseconds of a step, decides what to use: n times as many
+samples would divide the first by n and multiply the second by it.
 
 --toy compares exact values instead, by quadrature, for one bit over a grid of θ and targets t.
 
@@ -29,16 +38,13 @@ import rebar
 import reinforce
 from common import Assign, Toy, exact_gradient, logit, quadrature, sigmoid
 
-from harness import cli
-from harness.optimizer import flatten
+from harness import cli, figures
 from harness.runfolder import open_run, write_rows
 from harness.streams import NOISE, stream
 from harness.trainer import train
 
 import autograd.numpy as anp
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 METHODS = {
     "REINFORCE": (reinforce.estimate, reinforce.init_aux),
@@ -54,26 +60,32 @@ METHODS = {
 }
 BIASED = {"Concrete"}
 DECAY = 0.999
+ROUNDING = 1e-5  # of |g|²: squared differences below it are the rounding of float32
 COLUMNS = ("variance", "raw_variance", "bias", "noise", "ms")
 
 
 def init_aux(rng, model, *, methods):
-    """One list: step count and length of each method's aux; table (methods, columns); every
-    method's averages of g and of g²; every method's own aux."""
-    size = sum(p.size for p in model.init(rng))
-    averages = [np.zeros(size, model.dtype) for _ in range(2 * len(methods))]
+    """One list: steps done and the length of each method's aux; the table (methods, columns); the
+    averages `squares` and `products` of `moments`; every method's average of g, then its own aux.
+    """
+    params, K = model.init(rng), len(methods)
+    averages = [np.zeros(sum(p.size for p in params), model.dtype) for _ in methods]
     own = [METHODS[name][1](rng, model) for name in methods]
-    table = np.zeros((len(methods), len(COLUMNS)))
-    return [np.array([0, *map(len, own)]), table, *averages, *itertools.chain(*own)]
+    tables = [
+        np.zeros((K, len(COLUMNS))),
+        np.zeros((len(params), K)),
+        np.zeros((len(params), K, K)),
+    ]
+    return [np.array([0, *map(len, own)]), *tables, *averages, *itertools.chain(*own)]
 
 
 def estimate(model, params, aux, x, noise, *, methods, follow, options):
     """All estimators on one batch: bound and gradients of `follow`, gradients or state of aux."""
-    (count, *lengths), rest = aux[0], iter(aux[2:])
-    averages = [next(rest) for _ in range(2 * len(methods))]
-    new_averages, own_grads, milliseconds = [], [], []
-    for k, name in enumerate(methods):
-        own = [next(rest) for _ in range(int(lengths[k]))]
+    (count, *lengths), _, squares, products = aux[:4]
+    means, rest = aux[4 : 4 + len(methods)], iter(aux[4 + len(methods) :])
+    all_grads, own_grads, milliseconds = [], [], []
+    for name, length in zip(methods, lengths):
+        own = [next(rest) for _ in range(int(length))]
         start = time.perf_counter()
         bound, grads, aux_grads = METHODS[name][0](
             model, params, own, x, noise, **options.get(name, {})
@@ -81,33 +93,66 @@ def estimate(model, params, aux, x, noise, *, methods, follow, options):
         milliseconds.append(1e3 * (time.perf_counter() - start))
         if name == follow:
             followed = bound, grads
-        g, _ = flatten(grads, model.dtype)
-        for average, value in zip(averages[2 * k : 2 * k + 2], (g, g * g)):
-            new_averages.append(average + (1 - DECAY) * (value - average))
+        all_grads.append(grads)
         own_grads += aux_grads
-    table = moments(methods, new_averages, 1 - DECAY ** (count + 1))
+    means, squares, products = updated(means, squares, products, all_grads)
+    sizes = [p.size for p in params]
+    table = moments(methods, sizes, means, squares, products, count + 1)
     table[:, COLUMNS.index("ms")] = milliseconds
-    state = [np.array([count + 1, *lengths]), table, *new_averages]
+    state = [np.array([count + 1, *lengths]), table, squares, products, *means]
     return *followed, [*map(Assign, state), *own_grads]
 
 
-def moments(methods, averages, weight):
-    """The table (methods, columns) of variance and bias from averages that started at zero."""
-    first, second = averages[::2], averages[1::2]
-    mu = sum(m1 for name, m1 in zip(methods, first) if name not in BIASED)
-    mu = mu / sum(name not in BIASED for name in methods)
-    table = np.zeros((len(methods), len(COLUMNS)))
-    square = float(mu @ mu) / mu.size
-    for k, (m1, m2) in enumerate(zip(first, second)):
-        mean_square = float(m2.sum(dtype=np.float64)) / mu.size
-        table[k, 0] = mean_square / weight - square / weight**2
-        table[k, 1] = mean_square - square
-        table[k, 2] = math.sqrt(float((m1 - mu) @ (m1 - mu)) / mu.size) / weight
-    # an average with this decay has (1 − decay) / (1 + decay) of the variance of one gradient, more
-    # while it is young; that of μ comes in addition
-    share = (1 - DECAY) / (1 + DECAY) * (2 - weight) / weight
-    pooled = [table[k, 0] for k, name in enumerate(methods) if name not in BIASED]
-    table[:, 3] = np.sqrt(share * np.maximum(table[:, 0] + sum(pooled) / len(pooled) ** 2, 0))
+def updated(means, squares, products, all_grads):
+    """The averages after one more step, `all_grads` being a list of gradients for each method.
+
+    `means` are Σ_i a_i g_k over all parameters, `squares` (tensors, methods) Σ_i a_i |g_k|², and
+    `products` (tensors, methods, methods) Σ_i a_i² g_j · g_k, all before they are debiased.
+    """
+    new = 1 - DECAY
+    tensors = [np.stack([np.ravel(g) for g in tensor]) for tensor in zip(*all_grads)]
+    gram = np.array([g @ g.T for g in tensors])  # (tensors, methods, methods)
+    squares = DECAY * squares + new * np.diagonal(gram, axis1=1, axis2=2)
+    products = DECAY**2 * products + new**2 * gram
+    flat = (np.concatenate([np.ravel(g) for g in grads]) for grads in all_grads)
+    return [m + new * (g - m) for m, g in zip(means, flat)], squares, products
+
+
+def moments(methods, sizes, means, squares, products, count):
+    """The table (methods, columns) of variance and bias after `count` steps of `updated`.
+
+    `sizes` has the number of parameters of every tensor. With q = Σ a_i², an average m of
+    independent x_i has E|m|² = |E x|² + Σ a_i² Var x_i: it is this noise that is taken out of m.
+    """
+    unbiased = np.array([name not in BIASED for name in methods])
+    weight = 1 - DECAY**count  # what the weights of the averages sum to
+    q = (1 - DECAY) / (1 + DECAY) * (2 - weight) / weight
+    without = lambda square, mean_square: (  # of one step all is taken for noise
+        np.maximum(square - mean_square, 0) / (1 - q) if count > 1 else square
+    )
+    table, K = np.zeros((len(methods), len(COLUMNS))), len(methods)
+    bias, precision, counted = np.zeros(K), np.zeros(K), np.zeros(K)
+    every_mean = np.split(np.stack(means), np.cumsum(sizes)[:-1], axis=1)  # (methods, size) each
+    for size, m, square, product in zip(sizes, every_mean, squares, products):
+        m, square, product = m / weight, square / weight, product / weight**2
+        variance = without(square, np.sum(m * m, axis=1))
+        w = unbiased / np.maximum(variance, 1e-6 * square + 1e-300)
+        w = w / np.sum(w)
+        mu = w @ m
+        table[:, 0] += square - mu @ mu
+        plain = unbiased @ m / sum(unbiased)  # as in the authors' code
+        table[:, 1] += weight * square - weight**2 * (plain @ plain)
+        to_d = np.eye(K) - w  # d = to_d @ g
+        bias_square = np.sum((m - mu) ** 2, axis=1)
+        d_square = np.einsum("kj,jl,kl->k", to_d, product, to_d)
+        noise = without(d_square, q * bias_square) / size  # of a parameter
+        seen = noise > ROUNDING * np.diagonal(product) / size
+        inverse = seen / np.where(seen, noise, 1)
+        bias, precision = bias + bias_square * inverse, precision + size * inverse
+        counted = counted + size * seen
+    table[:, :2] /= sum(sizes)
+    table[:, 2] = np.sqrt(bias / np.maximum(precision, 1e-300))
+    table[:, 3] = np.sqrt(counted / np.maximum(precision, 1e-300))
     return table
 
 
@@ -119,33 +164,33 @@ def report(model, aux, *, methods):
 
 def print_table(row, methods):
     """The table at the last row of the log."""
-    print(f"\n{'':14} log variance       bias      noise   ms/step   variance × ms")
+    print(f"\n{'':14}log variance      bias     noise  bias / noise   ms/step  variance × ms")
     for name in methods:
         variance, _, bias, noise, ms = (row[f"{column}/{name}"] for column in COLUMNS)
         note = "  biased" if name in BIASED else ""
-        print(f"{name:14}{math.log(max(variance, 1e-300)):13.2f}{bias:11.2e}{noise:11.2e}{ms:10.2f}"
-              f"{variance * ms:16.2e}{note}")  # fmt: skip
+        ratio = f"{bias / noise:14.2f}" if noise else f"{'-':>14}"
+        print(f"{name:14}{math.log(max(variance, 1e-300)):12.2f}{bias:10.2e}{noise:10.2e}{ratio}"
+              f"{ms:10.2f}{variance * ms:15.2e}{note}")  # fmt: skip
 
 
 def plot(path, rows, methods):
-    """Variance against the step, and variance × time at the end."""
-    figure = Figure(figsize=(10, 4), layout="tight")
-    left, right = figure.subplots(1, 2)
-    steps = [row["step"] for row in rows]
-    styles = itertools.cycle(["-", "--", "-.", ":"])
-    for name in methods:
+    """Variance against the step; bias over its noise, and variance × time, at the end."""
+    figure, (left, middle, right) = figures.new_figure(3, 4.2, 3.4)
+    steps, last = [row["step"] for row in rows], rows[-1]
+    for k, name in enumerate(methods):
         variance = np.array([row[f"variance/{name}"] for row in rows])
         variance[variance <= 0] = np.nan  # a young average, less than the square of the pooled one
-        left.semilogy(steps, variance, next(styles), label=name)
-    left.set(xlabel="step", ylabel="mean variance of the gradient")
-    left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
-    cost = {name: rows[-1][f"variance/{name}"] * rows[-1][f"ms/{name}"] for name in methods}
-    names = sorted(cost, key=cost.get, reverse=True)
-    right.semilogx([cost[name] for name in names], names, "ko")
-    right.grid(axis="y", alpha=0.3)
-    right.xaxis.set_minor_formatter(NullFormatter())
-    right.set(xlabel="variance × milliseconds of a step, at the end")
-    figure.savefig(path, dpi=110)
+        figures.draw(left, steps, variance, name, position=k)
+    left.set(xlabel="step", ylabel="variance of the gradient, mean", yscale="log")
+    figures.label_curves(left)
+    ratio = {name: last[f"bias/{name}"] / (last[f"noise/{name}"] or np.inf) for name in methods}
+    cost = {name: last[f"variance/{name}"] * last[f"ms/{name}"] for name in methods}
+    figures.dots(middle, ratio, "bias / noise, at the end (1: no bias seen)")
+    middle.axvline(1, color="k", linewidth=0.8, zorder=1)
+    middle.set_xlim(left=0)
+    figures.dots(right, cost, "variance × ms of a step, at the end")
+    right.set_xlim(left=0)
+    figures.save(figure, path)
 
 
 # ------------------------------------------------------------------------------------ toy and main
@@ -217,15 +262,16 @@ def compare_toy(args):
 def plot_toy(path, rows):
     """Exact variance of every method against θ, a panel per target."""
     targets = sorted({row["target"] for row in rows})
-    figure = Figure(figsize=(4 * len(targets), 3.6), layout="tight")
-    for axis, target in zip(figure.subplots(1, len(targets), sharey=True), targets):
-        for name, style in zip(TOY, ("-o", "--s", "-.^", ":d", "-x")):
+    figure, axes = figures.new_figure(len(targets), 4, 3.6, sharey=True)
+    for axis, target in zip(axes, targets):
+        for k, name in enumerate(TOY):
             mine = [row for row in rows if row["target"] == target and row["method"] == name]
             theta, variance = ([row[key] for row in mine] for key in ("theta", "variance"))
-            axis.semilogy(theta, np.maximum(variance, 1e-12), style, label=name)
-        axis.set(xlabel="θ", ylabel="exact variance (shown from 1e-12)", title=f"t = {target}")
-    axis.legend()
-    figure.savefig(path, dpi=110)
+            figures.draw(axis, theta, np.maximum(variance, 1e-12), name, position=k)
+        axis.set(xlabel="θ", title=f"t = {target}", yscale="log")
+    axes[0].set(ylabel="exact variance (shown from 1e-12)")
+    figures.label_curves(axes[-1])
+    figures.save(figure, path)
 
 
 def main(argv=None):

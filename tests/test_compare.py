@@ -12,29 +12,80 @@ M = proofs.load()
 UNBIASED = ["REINFORCE", "NVIL", "SimpleMuProp", "MuProp", "REBAR", "DynamicREBAR"]
 
 
+def averages_of(gradients, sizes):
+    """`updated` after every step of gradients (steps, methods, parameters), split by `sizes`."""
+    _, K, D = gradients.shape
+    T, splits = len(sizes), np.cumsum(sizes)[:-1]
+    averages = [np.zeros(D)] * K, np.zeros((T, K)), np.zeros((T, K, K))
+    for step in gradients:
+        averages = M.compare.updated(*averages, [np.split(g, splits) for g in step])
+    return averages
+
+
 def test_moments_are_the_formulas(rng):
-    """30 gradients of three methods, one biased, with weights and moments written out."""
-    methods, n, size = ["NVIL", "Concrete", "REBAR"], 30, 50
-    g = rng.standard_normal((n, 3, size)) + np.array([0, 5, 0])[:, None]
-    averages = [np.zeros(size) for _ in range(6)]
-    for t in range(n):
-        for k in range(3):
-            averages[2 * k] += 0.001 * (g[t, k] - averages[2 * k])
-            averages[2 * k + 1] += 0.001 * (g[t, k] ** 2 - averages[2 * k + 1])
-    weight = 1 - 0.999**n
-    table = M.compare.moments(methods, averages, weight)
-    w = 0.999 ** np.arange(n)[::-1]
-    w /= w.sum()
-    mean, square = np.tensordot(w, g, 1), np.tensordot(w, g**2, 1)
-    mu = (mean[0] + mean[2]) / 2
-    variance = np.mean(square - mu**2, axis=1)
-    np.testing.assert_allclose(table[:, 0], variance, rtol=1e-9)
-    raw = np.mean(weight * square - (weight * mu) ** 2, axis=1)
+    """30 gradients of three methods, one biased, of a noisy tensor, a quiet one, and one in which
+    all agree: with weights, moments and paired differences written out."""
+    methods, n, sizes = ["NVIL", "Concrete", "REBAR"], 30, [20, 30, 10]
+    g = rng.standard_normal((n, 3, 60)) + np.array([0, 2, 0])[:, None]
+    g *= np.array([3, 1, 1])[:, None]
+    g[:, :, 20:50] *= 0.1
+    g[:, :, 50:] = g[:, :1, 50:]
+    table = M.compare.moments(methods, sizes, *averages_of(g, sizes), n)
+    a = 0.999 ** np.arange(n)[::-1]
+    weight = 0.001 * a.sum()
+    a /= a.sum()
+    q = np.sum(a**2)
+    mean, square = np.tensordot(a, g, 1), np.tensordot(a, g**2, 1)
+    mu, bias, noise = np.zeros(60), [], []
+    for tensor in (slice(20), slice(20, 50)):
+        variance = np.sum(square[:, tensor] - mean[:, tensor] ** 2, axis=1)
+        w = np.array([1 / variance[0], 0, 1 / variance[2]])
+        w /= w.sum()
+        mu[tensor] = w @ mean[:, tensor]
+        d = g[:, :, tensor] - np.einsum("k,nkd->nd", w, g[:, :, tensor])[:, None]  # paired
+        bias.append(np.sum(np.tensordot(a, d, 1) ** 2, axis=1))
+        # Σ a² |d|², less what E d has of it: the variance of the average, without bias
+        noise.append((np.tensordot(a**2, np.sum(d**2, axis=2), 1) - q * bias[-1]) / (1 - q))
+    mu[50:] = mean[0, 50:]
+    bias, noise, size = np.array(bias), np.array(noise), np.array([[20], [30]])
+    np.testing.assert_allclose(table[:, 0], np.mean(square - mu**2, axis=1), rtol=1e-9)
+    plain = (mean[0] + mean[2]) / 2
+    raw = np.mean(weight * square - (weight * plain) ** 2, axis=1)
     np.testing.assert_allclose(table[:, 1], raw, rtol=1e-9)
-    np.testing.assert_allclose(table[:, 2], np.sqrt(np.mean((mean - mu) ** 2, axis=1)), rtol=1e-9)
-    noise = np.sum(w**2) * (variance + (variance[0] + variance[2]) / 4)
-    np.testing.assert_allclose(table[:, 3], np.sqrt(noise), rtol=1e-9)
-    assert table[1, 2] > 4  # the biased one is found
+    precision = np.sum(size * size / noise, axis=0)  # a parameter's noise² is noise / size
+    np.testing.assert_allclose(table[:, 2] ** 2, np.sum(bias * size / noise, axis=0) / precision)
+    np.testing.assert_allclose(table[:, 3] ** 2, 50 / precision)
+    assert table[1, 2] > 4 * table[1, 3]  # the biased one is found
+
+
+def test_the_noise_is_that_of_the_bias(rng):
+    """Unbiased methods that share most of their noise, of which one is loud at first: bias / noise
+    is 1. It is a mean over 20,000 independent parameters, so 4.9 sd (false alarm 1e-6) are 5 % of
+    its square; a bias of the size of the noise is found."""
+    n, D = 40, 20_000
+    sd = np.array([1.0, 0.3, 0.1])[:, None] * np.ones(n)
+    sd[0, : n // 2] = 10
+    g = rng.standard_normal((n, 1, D)) + rng.standard_normal((n, 3, D)) * sd.T[:, :, None]
+    methods, sizes = ["NVIL", "MuProp", "REBAR"], [D // 2, D // 2]
+    for shift, found in ((0, False), (1, True)):
+        averages = averages_of(g, sizes)
+        noise = M.compare.moments(methods, sizes, *averages, n)[1, 3]
+        averages[0][1] = averages[0][1] + shift * noise * (1 - 0.999**n)
+        table = M.compare.moments(methods, sizes, *averages, n)
+        far = np.abs((table[:, 2] / table[:, 3]) ** 2 - 1) > 4.9 * np.sqrt(2 / D)
+        assert far[1] == found, table[:, 2:4]
+        assert found or not far.any()
+
+
+def test_one_step_and_one_unbiased_method(rng):
+    """After one step all is noise; a method that is its own reference has no bias and no noise."""
+    g = rng.standard_normal((1, 2, 8))
+    first = M.compare.moments(["NVIL", "REBAR"], [8], *averages_of(g, [8]), 1)
+    np.testing.assert_allclose(first[:, 2], first[:, 3])
+    g = rng.standard_normal((5, 2, 8))
+    alone = M.compare.moments(["NVIL", "Concrete"], [8], *averages_of(g, [8]), 5)
+    assert np.all(alone[0, 2:4] == 0)
+    assert np.all(alone[1, 2:4] > 0)
 
 
 def test_the_followed_trajectory_is_the_plain_run(tmp_path):
@@ -56,14 +107,17 @@ def test_the_followed_trajectory_is_the_plain_run(tmp_path):
 
 
 def test_concrete_is_found_biased_and_the_variances_are_in_order(tmp_path):
-    """800 steps on digits, seed 0: only Concrete's bias stands out of the noise of its averages."""
+    """800 steps on digits, seed 0: only Concrete's bias stands out of the noise of its averages.
+
+    What of the others is not 1 is chance: seeds 0 to 4 have .98 to 1.03, Concrete 2.12 to 2.14.
+    """
     code, *_ = run("compare", "--steps", 800, "--eval-samples", 5, "--out", tmp_path / "run")
     assert code == 0
     assert (tmp_path / "run" / "compare.png").stat().st_size > 10_000
     last = {key: float(x) for key, x in read_log(tmp_path / "run")[-1].items()}
     ratio = {name: last[f"bias/{name}"] / last[f"noise/{name}"] for name in M.compare.METHODS}
-    assert ratio.pop("Concrete") > 1
-    assert max(ratio.values()) < 1
+    assert ratio.pop("Concrete") > 1.5
+    assert all(0.9 < x < 1.1 for x in ratio.values()), ratio
     order = ["DynamicREBAR", "REBAR", "MuProp", "SimpleMuProp", "REINFORCE"]
     variances = [last[f"variance/{name}"] for name in order]
     assert variances == sorted(variances)
