@@ -10,20 +10,22 @@ and mean −U + mean −L + α mean log q(y|x) is maximised, the latter two over
 H is exact, z pathwise. The lesson is the gradient of E_{q(y|x)}[f(y)], f = −L(x, ·) (--unlabelled):
 
     marginal          Σ_y q(y|x) f(y)                                       exact, K passes of f
-    gumbel            f(h),  h = softmax((log q + g) / T), g Gumbel noise   biased, 1 pass
+    gumbel            f(h),  h = softmax((log q + g) / T), g Gumbel noise   biased, 1 pass ¹
     straight-through  f(y),  y = one-hot argmax h, with dy = dh             biased, 1 pass
     reinforce         (f(y_s) − mean of the other f) ∇log q(y_s|x) + ∇f(y_s)    unbiased, S passes
 
 The relaxed ones are Jang et al. 2017 (arXiv 1611.01144): soft y can carry more than a class, hard
-y cannot. Unlike both papers: tanh nets, dropout of the classifier's pixels, means for sums. Bounds
+y cannot. ¹ A step of gumbel makes one more pass, with hard y and no gradient, to report −U: f(h) is
+no bound. Unlike both papers: tanh nets, dropout of the classifier's pixels, means for sums. Bounds
 and training are of bits, accuracy is that of argmax q(y|x) at the grey levels of x.
+
+For the speed of whole steps by the number of classes see tests/benchmarks/semi_supervised_speed.py.
 
     python methods/semi_supervised.py
 """
 
 import json
 import math
-import time
 from functools import partial
 
 from categorical import hard_sample, sample
@@ -38,12 +40,11 @@ from harness.data import DATASETS, load_dataset, read_images
 from harness.figures import plot_analogies, plot_confusion
 from harness.gaussian import M2
 from harness.optimizer import Adam, flatten
-from harness.runfolder import open_run, write_json
-from harness.streams import INIT, LABELLED, LABELS, NOISE, SUPERVISED, stream
+from harness.runfolder import write_json
+from harness.streams import INIT, LABELLED, LABELS, SUPERVISED, stream
 from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
-from matplotlib.figure import Figure
 
 # ---------------------------------------------- E_{q(y|x)}[f(y)], four times: (batch,) from log q
 # f maps y (samples, batch, K), one-hot or relaxed, to (samples, batch); u are uniforms like y.
@@ -175,6 +176,9 @@ class M2Trainer(Trainer):
         super().__init__(args, data, *rest, **options)
         self.copies, self.labelled, self.judged = 1, labelled, judged
 
+    def samples_in(self, bound):
+        return 1  # --samples of y are averaged, not put into one bound
+
     def draw(self):
         args, (x_u, (u, eps_u)) = self.args, super().draw()
         rng = stream(args.seed, LABELLED, self.step_count)
@@ -200,54 +204,6 @@ def supervised_only(args, model, labelled):
         (grads,), _ = gradients(f, params)
         adam.ascend(flat, flatten(grads, model.dtype)[0])
     return params
-
-
-# ------------------------------------------------------------------- figures, speed by classes
-
-
-def benchmark(args, repeats=9):
-    """--classes K: CPU seconds of a step, marginal and gumbel, for 2 … K classes, random labels.
-
-    A step is the gradient and Adam. Medians of interleaved repeats; writes speed.json, speed.png.
-    """
-    folder, data, n = open_run(args), load_dataset(args.dataset), args.batch_size
-    rng = stream(args.seed, NOISE)
-    counts = [k for k in (2, 5, 10, 20, 50, 100, 200, 500) if k < args.classes] + [args.classes]
-    times = {(mode, k): [] for k in counts for mode in ("marginal", "gumbel")}
-    x = [data.batch(rng.integers(len(data.train), size=n), rng) for _ in range(2)]
-    models = {k: M2(data.train_mean, k, args.z, args.hidden, args.layers) for _, k in times}
-    states = {k: flatten(model.init(rng), np.float32) for k, model in models.items()}
-    for mode, k in [key for _ in range(repeats + 1) for key in times]:
-        model, (flat, params) = models[k], states[k]
-        y = np.eye(k, dtype=np.float32)[rng.integers(k, size=n)]
-        noise = *model.draw_noise(rng, n), rng.standard_normal((n, args.z), np.float32), 1.0, 1.0
-        adam, start = Adam(flat.size, 1e-4), time.process_time()
-        f = lambda params: objective(model, params, (*x, y), noise, 0.5, unlabelled=mode)
-        (grads,), _ = gradients(lambda params: ([f(params)[0]], []), params)
-        adam.ascend(flat, flatten(grads, np.float32)[0])
-        times[mode, k].append(time.process_time() - start)
-    steps = lambda mode, k: 1 / float(np.median(times[mode, k][1:]))  # the first is a warm-up
-    speed = {mode: [steps(mode, k) for k in counts] for mode in ("marginal", "gumbel")}
-    ratio = [g / m for g, m in zip(speed["gumbel"], speed["marginal"])]
-    write_json(folder / "speed.json", {"classes": counts, **speed, "ratio": ratio})
-    print("classes  marginal    gumbel  (steps per CPU second)  gumbel / marginal")
-    for k, m, g, r in zip(counts, speed["marginal"], speed["gumbel"], ratio):
-        print(f"{k:7d} {m:9.2f} {g:9.2f} {r:42.2f}")
-    if not args.no_plots:
-        left, right = (figure := Figure(figsize=(8, 3.6), layout="tight")).subplots(1, 2)
-        for mode, style in zip(speed, ("o-", "s--")):
-            left.loglog(counts, speed[mode], style, label=mode)
-        right.loglog(counts, ratio, "o-", label="here, one CPU thread")
-        right.loglog([10, 100], [2, 9.9], "kx", label="Jang et al., conv nets, GPU")
-        for axis, y_label in ((left, "steps per second"), (right, "gumbel / marginal")):
-            axis.set(xlabel="classes K", ylabel=y_label, xticks=counts, xticklabels=counts)
-            axis.xaxis.set_minor_formatter("")
-            axis.yaxis.set_minor_formatter("")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-        right.set_yticks([1, 2, 4, 8, 16])
-        figure.savefig(folder / "speed.png", dpi=110)
-    print(f"run folder {folder}")
 
 
 # -------------------------------------------------------------------------------------------- main
@@ -294,8 +250,6 @@ def main(argv=None):
     p.flag("--anneal-rate", "R: T = max(minimum, first exp(-R step))", 3e-5,
            type=cli.number(float, 0), metavar="R")  # fmt: skip
     p.flag("--min-temperature", "the minimum", 0.5, type=positive)
-    p.flag("--classes", "instead: speed of marginal and gumbel for 2 to K random classes",
-           type=cli.number(int, 2), metavar="K")  # fmt: skip
     args = cli.parse(p, argv)
     if args.min_temperature > args.temperature:
         p.error("--min-temperature: it is above --temperature, from where T falls to it")
@@ -303,7 +257,7 @@ def main(argv=None):
         p.error("--task: M2 is a model of whole images")
     if args.unlabelled == "reinforce" and args.samples < 2:
         p.error("--samples: reinforce needs at least 2, each being a baseline for the others")
-    benchmark(args) if args.classes else train(args)
+    train(args)
 
 
 if __name__ == "__main__":

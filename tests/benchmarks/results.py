@@ -4,7 +4,6 @@
     .venv/bin/python tests/benchmarks/results.py dreg             # IWAE and DReG, MNIST
     .venv/bin/python tests/benchmarks/results.py semi_supervised_digits
     .venv/bin/python tests/benchmarks/results.py semi_supervised_mnist
-    .venv/bin/python tests/benchmarks/results.py semi_supervised_speed  # on a quiet machine
     .venv/bin/python tests/benchmarks/results.py dvae_sharp       # eight variants, binarized MNIST
 
 Two runs at a time. Runs that are in the folder --runs already are not repeated, and those that were
@@ -13,10 +12,6 @@ stopped go on.
 
 import argparse
 import itertools
-import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from runs import ROOT, facts, train_all, write
@@ -53,23 +48,11 @@ EXPERIMENTS = {
 }
 
 
-def semi_supervised_speed(runs):
-    """Steps per second of marginal and gumbel as the classes grow, and their figure."""
-    command, folder = "methods/semi_supervised.py --dataset mnist --classes 100", runs / "speed"
-    subprocess.run([sys.executable, *command.split(), "--out", folder], cwd=ROOT, check=True)
-    versions = json.loads((folder / "config.json").read_text(encoding="utf-8"))["versions"]
-    speed = json.loads((folder / "speed.json").read_text(encoding="utf-8"))
-    write("semi_supervised_speed", {"command": f"python {command}", "versions": versions} | speed)
-    shutil.copy(folder / "speed.png", ROOT / "data" / "results" / "semi_supervised_speed.png")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("experiment", choices=[*EXPERIMENTS, "semi_supervised_speed"])
+    parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "results")
     args = parser.parse_args()
-    if args.experiment == "semi_supervised_speed":
-        return semi_supervised_speed(args.runs.resolve())
     template, axes, measure = EXPERIMENTS[args.experiment]
     settings = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     named = {"-".join([args.experiment, *map(str, s.values())]): s for s in settings}
