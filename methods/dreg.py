@@ -4,91 +4,95 @@ A VAE with Gaussian z_k = μ + σ ε_k, k = 1 … K, has the importance weights 
 
     log w_k = log p(x, z_k) − log q(z_k|x),    L = log mean_k w_k ≤ log p(x).
 
-∇L for the inference network φ sums w̃_k = w_k / Σ_j w_j times the path through z_k *and* the score
-−∇log q(z_k|x). The score has mean zero only weighted by a constant; weighted by w̃_k it is the noise
-that drowns the signal as K grows. Reparameterize it a second time, and what is left is a path only:
+With w̃_k = w_k / Σ_j w_j, the gradient of L for the inference network φ is a sum over samples of
+w̃_k times the path through z_k, and of −w̃_k times the score ∇log q(z_k|x) at fixed z_k. The score
+has mean zero, but not when it is weighted by w̃_k. This part is the noise that drowns the signal as
+K grows. A second reparameterization turns it into a path as well, and what is left is
 
     ∇φ E[L]  =  E[ Σ_k w̃_k² (∂ log w_k / ∂z_k) ∂z_k/∂φ ].
 
-The same step turns reweighted wake-sleep (rws) into Σ (w̃ − w̃²) …, and the jackknife bound of
-Nowozin 2018 (jk) into a path. stl only drops the score (Roeder et al. 2017, arXiv 1703.09194),
-which is biased for K > 1. Mirrored noise (--antithetic) ties the samples in pairs and so breaks the
-second step: dreg is biased with it, iwae is not.
+The same step turns the gradient of reweighted wake-sleep (rws) into a path with the weights
+w̃_k − w̃_k², and it applies to the jackknife bound of Nowozin 2018 (jk). The estimator of Roeder et
+al. 2017 (stl, arXiv 1703.09194) only drops the score, and so is biased for K > 1. With mirrored
+noise (--antithetic) dreg is biased too, because z_k then moves with its mirror image; iwae is not.
 
-Cost: one pass forward and one backward through the decoder, whatever the estimator; another one to
-compare with (--track) costs a pass through the encoder. Unlike the authors' code: task predict
-models the lower half given the upper, the bias check ends, looks at every parameter and trains no
-further, and validation and test bits are fixed.
+Cost: one pass forward and one backward through the decoder, whatever the estimator. Each further
+estimator to compare with (--track) costs a pass through the encoder. What differs from the authors'
+code: the task "predict" models the lower half of an image given the upper half; the bias check
+ends by itself, tests every parameter and does not train; validation and test bits are fixed.
 
     python methods/dreg.py
 """
 
 import math
 import sys
-import zipfile
 from functools import partial
-from pathlib import Path
 
-from common import (  # before numpy: it chooses the number of BLAS threads
-    InputError,
-    gradients,
-    log_mean_exp,
-    stop_gradient,
-)
+# common before numpy: it chooses the number of BLAS threads
+from common import InputError, gradients, log_mean_exp, stop_gradient
 from harness import cli, figures
-from harness.diagnostics import GradientVariance, bias_check, log_variance_and_snr
 from harness.data import load_dataset
-from harness.gaussian import GaussianVAE, log_normal, tangent
-from harness.optimizer import flatten
+from harness.diagnostics import bias_check
+from harness.gaussian import GaussianVAE, encoder_gradients, log_normal, tangent, weighted_affine
 from harness.runfolder import open_run, print_row, write_json, write_rows
 from harness.streams import INIT, stream
-from harness.trainer import Trainer, fit
+from harness.tracking import TrackingTrainer
+from harness.trainer import fit
 
 import autograd.numpy as np
 from tqdm import tqdm
 
-# -------------------------------------------------------------------------------- the estimators
+# ----------------------------------------------------------- the estimators, as three surrogates
 
 
 def surrogates(estimator, log_w, s, r, alpha=0.9, cv=(0.0, 0.0, 0.0, 0.0)):
-    """(value, surrogate for the generative model, surrogate for the inference network) in nats.
+    """The value of the bound, and what to differentiate for θ and for φ: each (batch,), in nats.
 
-    log_w, s and r have shape (K, batch) and are equal, or differ in sign, but not in what varies:
-        log_w    log p(x, z) − log q(z|x), everything varies
+    The gradient of the second for the generative model θ, and of the third for the inference
+    network φ, is the estimate (ascent). log_w, s and r have shape (K, batch):
+        log_w    log p(x, z) − log q(z|x), in which everything varies
         s        the same with q's μ and σ stopped: only the path through z varies
         r        log q(z|x) with z stopped: only the score varies.
-    The gradient of a surrogate, summed or not, is the estimate (ascent). Each has shape (batch,).
+    `alpha` belongs to dreg-alpha, the scalars `cv` to dreg-cv. Raises ValueError for an estimator
+    that is unknown, or needs more samples.
     """
-    K, total = len(log_w), lambda terms: np.sum(terms, axis=0)
-    L, w = log_mean_exp(log_w, 0), stop_gradient(softmax(log_w, 0))
+    K = check(estimator, len(log_w))
+    total = lambda terms: np.sum(terms, axis=0)  # over the samples
+    L = log_mean_exp(log_w, 0)  # the bound of Burda et al. 2016 (arXiv 1509.00519)
+    w = stop_gradient(softmax(log_w, 0))  # w̃
     w2 = w * w
-    tiny = np.finfo(w.dtype).tiny  # so that 0 / 0, where one weight is all, is 0
 
-    def J():  # Nowozin's jackknife: K L − (K − 1) × mean of the K bounds with one sample left out
+    def w_others():  # w̃_k Σ_{j≠k} w̃_j = w̃ − w̃², but without the loss where w̃ rounds to 1
+        return w * np.dot(1 - np.eye(K, dtype=w.dtype), w)
+
+    def J():  # Nowozin 2018: K L − (K − 1) × mean of the K bounds with one sample left out
         return K * L - (K - 1) * np.sum(without_each(log_w)[0], axis=0) / K
 
-    def jk_weights():
+    def jk_weights():  # those of dreg for each of the K + 1 bounds in J
         _, w_without = without_each(log_w)  # (K, K, batch), 0 for the sample that is left out
         return K * w2 - (K - 1) * stop_gradient(np.sum(w_without**2, axis=0)) / K
 
-    def control_variates():
+    def norm_weights():  # w_others / Σ w_others, from logarithms, as all of them may round to 0
+        return stop_gradient(softmax(log_w + without_each(log_w)[0], 0))
+
+    def control_variates():  # score or path form of each half of dreg, with baselines
         a, b, gamma, delta = cv
-        others = stop_gradient(without_each(log_w)[0])  # the bound of the K − 1 other samples
-        first = a * (stop_gradient(L) - (1 - gamma) * others) * r + (1 - a) * w * s
-        second = (1 - b) * ((1 - delta) / K - w) * r + b * (w2 - w) * s
+        L_others = stop_gradient(without_each(log_w)[0])  # the bound of the K − 1 other samples
+        first = a * (stop_gradient(L) - (1 - gamma) * L_others) * r + (1 - a) * w * s
+        second = (1 - b) * ((1 - delta) / K - w) * r - b * w_others() * s
         return total(first + second)
 
-    table = {
-        "iwae": lambda: (L, L, L),
-        "rws": lambda: (L, L, total(w * r)),
-        "stl": lambda: (L, L, total(w * s)),
-        "dreg": lambda: (L, L, total(w2 * s)),
-        "rws-dreg": lambda: (L, L, total((w - w2) * s)),
+    table = {  # (value, for θ, for φ); where nobody is named, see Tucker et al. 2019
+        "iwae": lambda: (L, L, L),  # Burda et al. 2016
+        "rws": lambda: (L, L, total(w * r)),  # Bornschein & Bengio 2014: the wake phase of φ
+        "stl": lambda: (L, L, total(w * s)),  # Roeder et al. 2017: the path alone
+        "dreg": lambda: (L, L, total(w2 * s)),  # IWAE-DReG
+        "rws-dreg": lambda: (L, L, total(w_others() * s)),  # RWS-DReG
         "dreg-norm": lambda: (L, L, total(w2 * s) / total(w2)),
-        "rws-dreg-norm": lambda: (L, L, total((w - w2) * s) / (total(w - w2) + tiny)),
-        "dreg-alpha": lambda: (L, L, total((alpha * w + (1 - 2 * alpha) * w2) * s)),
-        "jk": lambda: (J(), J(), J()),
-        "jk-dreg": lambda: (J(), J(), total(jk_weights() * s)),
+        "rws-dreg-norm": lambda: (L, L, total(norm_weights() * s)),
+        "dreg-alpha": lambda: (L, L, total(((1 - alpha) * w2 + alpha * w_others()) * s)),
+        "jk": lambda: (J(), J(), J()),  # Nowozin 2018
+        "jk-dreg": lambda: (J(), J(), total(jk_weights() * s)),  # JVI-DReG
         "dreg-cv": lambda: (L, L, control_variates()),
     }
     return table[estimator]()
@@ -98,6 +102,15 @@ ESTIMATORS = ("dreg", "iwae", "stl", "rws", "rws-dreg", "dreg-norm", "rws-dreg-n
               "dreg-alpha", "jk", "jk-dreg", "dreg-cv")  # fmt: skip
 # With one sample these are undefined or, as w̃ = 1, have nothing to learn from.
 NEED_TWO = ("rws", "rws-dreg", "rws-dreg-norm", "jk", "jk-dreg", "dreg-cv")
+
+
+def check(estimator, K, where="--samples"):
+    """K, if the estimator is defined for K samples; InputError, a ValueError, if it is not."""
+    if estimator not in ESTIMATORS:
+        raise InputError(f"estimator: '{estimator}' is none of {', '.join(ESTIMATORS)}")
+    if K < 2 and estimator in NEED_TWO:
+        raise InputError(f"{where}: {estimator} needs at least 2")
+    return K
 
 
 def softmax(log_w, axis):
@@ -114,28 +127,59 @@ def without_each(log_w):
     return log_mean_exp(log_w, 1) + math.log(K / (K - 1)), softmax(log_w, 1)
 
 
-# ----------------------------------------------- their gradients, with one pass through the decoder
+def plain_estimate(model, params, aux, x, noise, *, estimator="dreg", alpha=0.9):
+    """What `estimate` returns, read off the surrogates: two of them are differentiated."""
+    (eps,), (phi, theta) = noise, model.split(params)  # eps: (K, batch, latent)
+    cv = aux[0] if aux else np.zeros(4, eps.dtype)
+
+    def sample(phi, theta):
+        mu, sigma = model.q(phi, x)  # (batch, latent)
+        z = mu + sigma * eps
+        log_p = model.log_likelihood(theta, x, z) + log_normal(z, *model.prior(theta, x))
+        s = log_p - log_normal(z, stop_gradient(mu), stop_gradient(sigma))
+        r = log_normal(stop_gradient(z), mu, sigma)
+        return log_p - log_normal(z, mu, sigma), s, r
+
+    def for_phi(phi, cv=cv):
+        L, _, surrogate = surrogates(estimator, *sample(phi, theta), alpha, cv)
+        return [np.mean(surrogate)], L
+
+    def for_theta(theta):
+        _, surrogate, _ = surrogates(estimator, *sample(phi, theta))
+        return [np.mean(surrogate)], []
+
+    def mean_square(cv):  # of the gradient for φ: its variance, up to a constant
+        ((g,), _) = gradients(lambda phi: for_phi(phi, cv[0]), phi)
+        return [np.mean(np.concatenate([np.ravel(g_i) for g_i in g]) ** 2)], []
+
+    (phi_grads,), L = gradients(for_phi, phi)
+    (theta_grads,), _ = gradients(for_theta, theta)
+    aux_grads = gradients(mean_square, aux)[0][0] if aux else []
+    return L, [*phi_grads, *theta_grads], aux_grads
 
 
-def inference_gradients(estimators, q, phi, eps, log_p, dlog_p, **options):
-    """The gradient of the mean inference surrogate, a list like phi, of each of the estimators.
+# ------------------------- the same, faster: one pass through the decoder, and only of its tangent
 
-    q(phi) returns μ and σ (batch, D), `eps` has shape (K, batch, D). log_p (K, batch) is
-    log p(x, z) and dlog_p its derivative, like eps: its tangent at z is all that is needed of it.
-    The options are alpha and cv. Also returns the first estimator's value (batch,) in nats.
+
+def density_gradients(estimators, mu, sigma, eps, log_p, dlog_p, **options):
+    """The gradient of the mean inference surrogate for [μ, σ], a list, of each of the estimators.
+
+    mu and sigma have shape (batch, D), `eps` (K, batch, D). log_p (K, batch) is log p(x, z), and
+    dlog_p its derivative, like eps: no more is needed of the decoder than its tangent at z. The
+    options are alpha and cv. Also returns the first estimator's value (batch,) in nats.
     """
 
-    def means(phi):
-        mu, sigma = q(phi)
+    def means(mu_sigma):
+        mu, sigma = mu_sigma
         z = mu + sigma * eps
         log_joint = tangent(z, log_p, dlog_p)
         log_w = log_joint - log_normal(z, mu, sigma)
         s = log_joint - log_normal(z, stop_gradient(mu), stop_gradient(sigma))
         r = log_normal(stop_gradient(z), mu, sigma)
         triples = [surrogates(name, log_w, s, r, **options) for name in estimators]
-        return [np.sum(phi) / eps.shape[1] for _, _, phi in triples], triples[0][0]
+        return [np.sum(phi) / len(phi) for _, _, phi in triples], triples[0][0]
 
-    return gradients(means, phi)
+    return gradients(means, [mu, sigma])
 
 
 def generative_gradients(estimator, model, theta, x, z, log_q, frozen=False):
@@ -146,14 +190,15 @@ def generative_gradients(estimator, model, theta, x, z, log_q, frozen=False):
     dlog p / dz is wanted of each sample alone. Hence one backward pass in which every sample counts
     1, and c_k only where it adds to the gradient of a parameter.
     """
-    c = np.empty(z.shape[:-1], z.dtype)  # filled in once the weights are known
+    c = []  # for c_k, (K, batch), once log w_k is known, which is before the backward pass
+    layer = lambda h, W, b: weighted_affine(h, W, b, c)
 
     def unit(arrays):
         z, params = arrays[0], theta if frozen else arrays[1:]
         prior = model.prior(params, x)
-        log_p = model.log_likelihood(params, x, z, c) + log_normal(z, *stop_gradient(prior))
-        c[...] = generative_weights(estimator, stop_gradient(log_p) - log_q)
-        prior_only = np.sum(c * log_normal(stop_gradient(z), *prior))
+        log_p = model.log_likelihood(params, x, z, layer) + log_normal(z, *stop_gradient(prior))
+        c.append(generative_weights(estimator, stop_gradient(log_p) - log_q))
+        prior_only = np.sum(c[0] * log_normal(stop_gradient(z), *prior))
         return [np.sum(log_p) + prior_only], log_p
 
     ((dlog_p, *grads),), log_p = gradients(unit, [z] if frozen else [z, *theta])
@@ -162,44 +207,39 @@ def generative_gradients(estimator, model, theta, x, z, log_q, frozen=False):
 
 def generative_weights(estimator, log_w):
     """∂(mean generative surrogate) / ∂ log w, (K, batch): w̃ / batch, or the jackknife's."""
-    surrogate = lambda log_w: surrogates(estimator, log_w, log_w, log_w)[1]
-    mean = lambda arrays: ([np.sum(surrogate(*arrays)) / log_w.shape[1]], [])
-    (((c,),), _) = gradients(mean, [log_w])
+    value = lambda log_w: surrogates(estimator, log_w, log_w, log_w)[1]
+    ((c,),), _ = gradients(lambda a: ([np.sum(value(*a)) / log_w.shape[1]], []), [log_w])
     return c
 
 
 def all_gradients(estimators, model, params, aux, x, noise, *, alpha=0.9, frozen=False):
     """For the first of the estimators bound (batch,), gradients of theta and of aux; for all, phi.
 
-    See `estimate`; the result is bound, a list of lists like phi, a list like theta, one like aux.
+    See `estimate`; the result is bound, a list of lists like phi, a list like theta, one like aux,
+    and for each estimator mean_i |g_i|², if its gradient of phi is the mean over images of g_i.
     """
     (eps,), (phi, theta) = noise, model.split(params)
-    if len(eps) < 2 and (bad := [name for name in estimators if name in NEED_TWO]):
-        raise InputError(f"--samples: {bad[0]} needs at least 2")
+    for name in estimators:
+        check(name, len(eps))
     mu, sigma = model.q(phi, x)
     z = mu + sigma * eps
     log_p, dlog_p, theta_grads = generative_gradients(
         estimators[0], model, theta, x, z, log_normal(z, mu, sigma), frozen
     )
-    phi_grads = lambda names, cv: inference_gradients(
-        names, lambda phi: model.q(phi, x), phi, eps, log_p, dlog_p, alpha=alpha, cv=cv
+    slopes_of = lambda names, cv: density_gradients(
+        names, mu, sigma, eps, log_p, dlog_p, alpha=alpha, cv=cv
     )
-    cv = aux[0] if aux else np.zeros(4, z.dtype)
-    grads, bound = phi_grads(estimators, cv)
-    if frozen:
-        theta_grads = [np.zeros_like(p) for p in theta]
-    return bound, grads, theta_grads, [mean_square_gradient(phi_grads, aux[0])] if aux else []
 
-
-def mean_square_gradient(phi_grads, cv):
-    """The gradient of dreg-cv's mean square, its variance up to a constant: (4,)."""
-
-    def mean_square(arrays):
-        ((g,), _) = phi_grads(["dreg-cv"], arrays[0])
+    def mean_square(aux):
+        slopes, _ = slopes_of(["dreg-cv"], *aux)
+        ((g,), _) = encoder_gradients(model, phi, x, slopes)
         return [sum(np.sum(g_i * g_i) for g_i in g) / sum(np.size(g_i) for g_i in g)], []
 
-    (((gradient,),), _) = gradients(mean_square, [cv])
-    return gradient
+    slopes, bound = slopes_of(estimators, aux[0] if aux else np.zeros(4, z.dtype))
+    grads, mean_squares = encoder_gradients(model, phi, x, slopes)
+    theta_grads = theta_grads or [np.zeros_like(p) for p in theta]
+    aux_grads = gradients(mean_square, aux)[0][0] if aux else []
+    return bound, grads, theta_grads, aux_grads, mean_squares
 
 
 def init_aux(rng, model, estimator="dreg"):
@@ -214,7 +254,7 @@ def estimate(model, params, aux, x, noise, *, estimator="dreg", **options):
     [ε (K, batch, latent)]. The options are `alpha`, of dreg-alpha, and `frozen`: the gradient of
     the generative parameters is 0. Raises InputError if the estimator needs more samples.
     """
-    bound, phi, theta, aux_grads = all_gradients(
+    bound, phi, theta, aux_grads, _ = all_gradients(
         [estimator], model, params, aux, x, noise, **options
     )
     return bound, [*phi[0], *theta], aux_grads
@@ -225,85 +265,27 @@ def gradient_samples(log_joint, mu, log_sigma, eps, estimator="dreg", **options)
 
     `log_joint` maps z (n, K, D) to log p(x, z) (n, K) in nats and is differentiable; μ and log σ
     of q = N(μ, σ²) have shape (D,), `eps` is standard normal of shape (n, K, D). The options are
-    alpha and cv. Raises InputError if the estimator needs more samples.
+    alpha and cv. Raises InputError, a ValueError, for other shapes, an estimator that is unknown,
+    or one that needs more samples.
     """
-    if eps.shape[1] < 2 and estimator in NEED_TWO:
-        raise InputError(f"eps: {estimator} needs at least 2 samples")
-    z = mu + np.exp(log_sigma) * eps
+    if np.ndim(mu) != 1 or np.shape(log_sigma) != np.shape(mu):
+        raise InputError("log_sigma: mu and log_sigma have to be vectors of one length (D,)")
+    if np.ndim(eps) != 3 or np.shape(eps)[2:] != np.shape(mu):
+        raise InputError(f"eps: its shape has to be (n, K, {len(mu)}), not {np.shape(eps)}")
+    check(estimator, eps.shape[1], "eps")
+    sigma = np.exp(log_sigma)
 
     def value(arrays):
         log_p = log_joint(arrays[0])
+        if np.shape(log_p) != eps.shape[:2]:
+            raise InputError(f"log_joint: has to return {eps.shape[:2]}, not {np.shape(log_p)}")
         return [np.sum(log_p)], log_p
 
-    ((dlog_p,),), log_p = gradients(value, [z])
-    tiled = [np.tile(p, (len(eps), 1)) for p in (mu, log_sigma)]  # one row, one gradient
-    q = lambda phi: (phi[0], np.exp(phi[1]))
+    ((dlog_p,),), log_p = gradients(value, [mu + sigma * eps])
+    tiled = [np.tile(p, (len(eps), 1)) for p in (mu, sigma)]  # one row, one gradient
     eps, dlog_p = (np.swapaxes(a, 0, 1) for a in (eps, dlog_p))  # K first
-    (grads,), _ = inference_gradients([estimator], q, tiled, eps, log_p.T, dlog_p, **options)
-    return tuple(len(log_p) * g for g in grads)
-
-
-# ------------------------------------------------------------------------------------- the model
-
-
-# ----------------------------------------------------------------------------------------- training
-
-
-class DregTrainer(Trainer):
-    """Trains by the first of the estimators `names` and follows the inference gradients of all."""
-
-    DECAY = 0.99
-
-    def __init__(self, args, data, model, names, options):
-        super().__init__(
-            args, data, model, self.tracked_estimate, partial(init_aux, estimator=names[0]),
-            lambda model, aux: self.tracked, adam={"beta2": 0.999}, aux_rate=1,
-        )  # fmt: skip
-        self.copies, self.names, self.options, self.tracked = 1, names, options, {}
-        size = sum(p.size for p in model.split(self.params)[0])
-        self.moments = {name: GradientVariance(size, self.DECAY) for name in names}
-
-    def tracked_estimate(self, model, params, aux, x, noise):
-        bound, phi, theta, aux_grads = all_gradients(
-            self.names, model, params, aux, x, noise, **self.options
-        )
-        self.tracked = {}
-        for name, g in zip(self.names, phi):
-            gradient = flatten(g, model.dtype)[0]
-            log_variance, snr = log_variance_and_snr(self.moments[name], gradient)
-            label = "" if name == self.names[0] else f"/{name}"
-            self.tracked[f"log_inference_variance{label}"] = log_variance
-            self.tracked[f"inference_snr{label}"] = snr
-        if aux:
-            scalars = zip(("alpha", "beta", "gamma", "delta"), aux[0])
-            self.tracked |= {f"cv/{name}": float(scalar) for name, scalar in scalars}
-        return bound, [*phi[0], *theta], aux_grads
-
-    def arrays(self):
-        moments = {f"{name}_{m}": getattr(self.moments[name], m)
-                   for name in self.names for m in ("m1", "m2")}  # fmt: skip
-        return super().arrays() | moments
-
-    def resume(self, folder):
-        rows = super().resume(folder)
-        for moments in self.moments.values():
-            moments.t = self.step_count
-        return rows
-
-
-def load_params(trainer, flag, folder):
-    """Put the parameters of the run in `folder` into the trainer; InputError if they do not fit."""
-    path = Path(folder) / "checkpoint.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            params, aux = file["params"], file["aux"]
-        if params.shape != trainer.flat_params.shape:
-            raise ValueError(f"it has {len(params)} parameters, not {len(trainer.flat_params)}")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{flag}: {path} cannot be used ({error})") from error
-    trainer.flat_params[...] = params
-    if aux.shape == trainer.flat_aux.shape:
-        trainer.flat_aux[...] = aux
+    ((d_mu, d_sigma),), _ = density_gradients([estimator], *tiled, eps, log_p.T, dlog_p, **options)
+    return len(log_p) * d_mu, len(log_p) * d_sigma * sigma
 
 
 # ------------------------------------------------------------------------------------ toy and main
@@ -341,10 +323,10 @@ def signal_to_noise(estimators, K, n, rng, problem):
     return {name: math.sqrt(max(signal[SAME_MEAN.get(name, name)], 0) / noise[name]) for name in g}
 
 
-def toy(args):
+def toy(args, counts=(1, 2, 4, 8, 16, 32, 64, 125, 250, 500, 1000)):
     """--toy: SNR against K on a linear-Gaussian model of 20 dimensions (arXiv 1802.04537)."""
     rng, folder = stream(args.seed, INIT), open_run(args)
-    problem, counts = linear_gaussian(rng), [1, 2, 4, 8, 16, 32, 64, 125, 250, 500, 1000]
+    problem = linear_gaussian(rng)
     names, rows = ("dreg", "iwae", "rws-dreg", "rws", "stl"), []
     log_joint, mu, log_sigma, log_p_x = problem
     for K in tqdm(counts, disable=None):
@@ -353,15 +335,14 @@ def toy(args):
         snr |= signal_to_noise(defined, K, 2000, rng, problem)
         z = mu + np.exp(log_sigma) * rng.standard_normal((K, 2000, len(mu)))
         bounds = log_mean_exp(log_joint(z) - log_normal(z, mu, np.exp(log_sigma)), 0)
-        error = np.std(bounds, ddof=1) / math.sqrt(len(bounds))
-        rows.append({"K": K, **snr, "gap": float(log_p_x - np.mean(bounds)),
-                     "gap_error": float(error)})  # fmt: skip
+        gap, error = log_p_x - np.mean(bounds), np.std(bounds, ddof=1) / math.sqrt(len(bounds))
+        rows.append({"K": K, **snr, "gap": float(gap), "gap_error": float(error)})
         print_row(rows[-1], header=len(rows) == 1)
     write_rows(folder / "log.csv", rows)
-    slopes = {name: np.polyfit(np.log(counts[5:]), np.log([r[name] for r in rows[5:]]), 1)[0]
+    slopes = {name: np.polyfit(np.log(counts[-6:]), np.log([r[name] for r in rows[-6:]]), 1)[0]
               for name in names}  # fmt: skip
     write_json(folder / "summary.json", {"slopes": slopes, "log_p_x": float(log_p_x)})
-    tqdm.write("slope of log SNR over log K, K >= 32: "
+    tqdm.write(f"slope of log SNR over log K, K >= {counts[-6:][0]}: "
                + ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items()))  # fmt: skip
     if not args.no_plots:
         plot_toy(folder / "toy.png", rows, names)
@@ -384,6 +365,43 @@ def plot_toy(path, rows, names):
     figures.save(figure, path)
 
 
+# What a run has to have in common with the one that its parameters come from
+SAME_MODEL = ("dataset", "dynamic_binarization", "task", "latent", "hidden")
+# What has no effect where nothing is trained
+TRAINING = {"inference_only", "track", "steps", "lr", "log_every", "eval_every", "eval_samples",
+            "test_samples", "tensorboard", "no_plots"}  # fmt: skip
+
+
+def check_flags(p, args, given):
+    """The estimators to follow. Refuses, in one line, flags without effect or in contradiction."""
+    tracked = [] if args.track is None else args.track.split(",")
+    names = list(dict.fromkeys([args.estimator, *tracked]))
+    checks, checks_run = args.bias_check is not None, isinstance(args.bias_check, str)
+    used = [*names, args.against] if checks else names
+    of_check = given & {"against", "precision", "draws"}
+    idle = {
+        "with --toy": given - {"toy", "seed", "out", "no_plots"} if args.toy else (),
+        "without dreg-alpha": given & {"alpha"} if "dreg-alpha" not in used else (),
+        "without --bias-check": of_check if not checks else (),
+        "with --bias-check DIR, which trains nothing": given & TRAINING if checks_run else (),
+    }
+    for mode, flags in idle.items():
+        if flags:
+            p.error(f"--{min(flags).replace('_', '-')}: has no effect {mode}")
+    for name in used:
+        if name not in ESTIMATORS:
+            p.error(f"--track: '{name}' is none of {', '.join(ESTIMATORS)}")
+        if name in NEED_TWO and not args.toy and args.samples < 2:
+            p.error(f"--samples: {name} needs at least 2")
+    if checks and args.estimator == args.against:
+        p.error(f"--against: has to be another estimator than {args.estimator}")
+    if args.antithetic and args.samples % 2:
+        p.error(f"--antithetic: --samples has to be even, not {args.samples}")
+    if args.antithetic and args.estimator not in ("iwae", "jk"):
+        print(f"--antithetic: the gradient of {args.estimator} is biased then", file=sys.stderr)
+    return names
+
+
 def main(argv=None):
     count, positive = cli.COUNT, cli.POSITIVE
     p = cli.parser("dreg", __doc__, sbn=False, dynamic=True, batch_size=32, samples=None,
@@ -400,37 +418,35 @@ def main(argv=None):
            metavar="K")  # fmt: skip
     p.flag("--inference-only", "train only q, from the run in DIR", metavar="DIR")
     p.flag("--bias-check", "test the estimator on the run in DIR, or train one first",
-           nargs="?", const="", metavar="DIR")  # fmt: skip
+           nargs="?", const=True, metavar="DIR")  # fmt: skip
     p.flag("--against", "what --bias-check compares with", "iwae", choices=ESTIMATORS)
     p.flag("--precision", "of --bias-check: the bias to find, over the norm", 0.1, type=positive)
     p.flag("--draws", "at most, of --bias-check", 5000, type=cli.number(int, 2), metavar="N")
     p.flag("--toy", "the signal-to-noise ratio against K", action="store_true")
     args = cli.parse(p, argv)
+    names = check_flags(p, args, cli.given(p, argv))
     if args.toy:
         return toy(args)
-    tracked = args.track.split(",") if args.track else []
-    if unknown := set(tracked) - {*ESTIMATORS}:
-        p.error(f"--track: '{min(unknown)}' is none of {', '.join(ESTIMATORS)}")
-    names = list(dict.fromkeys([args.estimator, *tracked]))
-    checked = [*names, args.against] if args.bias_check is not None else names
-    if args.samples < 2 and (bad := [name for name in checked if name in NEED_TWO]):
-        p.error(f"--samples: {bad[0]} needs at least 2")
-    if args.antithetic and args.samples % 2:
-        p.error(f"--antithetic: --samples has to be even, not {args.samples}")
-    if args.antithetic and args.estimator not in ("iwae", "jk"):
-        print(f"--antithetic: the gradient of {args.estimator} is biased then", file=sys.stderr)
     data = load_dataset(args.dataset, args.dynamic_binarization)
     model = GaussianVAE(data.train_mean, args.latent, args.hidden, args.task, args.samples,
                         args.antithetic)  # fmt: skip
-    options = {"alpha": args.alpha, "frozen": args.inference_only is not None}
-    trainer = DregTrainer(args, data, model, names, options)
-    for flag in ("inference_only", "bias_check"):
-        if getattr(args, flag):
-            load_params(trainer, f"--{flag.replace('_', '-')}", getattr(args, flag))
+    frozen, scalars = args.inference_only is not None, ("alpha", "beta", "gamma", "delta")
+    trainer = TrackingTrainer(
+        args, data, model, partial(all_gradients, alpha=args.alpha, frozen=frozen), names,
+        partial(init_aux, estimator=names[0]), adam={"beta2": 0.999}, aux_rate=1,
+        report=lambda model, aux: {f"cv/{k}": float(x) for cv in aux for k, x in zip(scalars, cv)},
+    )  # fmt: skip
+    if frozen and not args.resume:  # a resumed run has the parameters in its own checkpoint
+        trainer.start_from(args.inference_only, "--inference-only", SAME_MODEL)
     if args.bias_check is None:
         return fit(trainer)
-    folder = open_run(args) if args.bias_check else fit(trainer)[0]
-    result = bias_check(all_gradients, trainer, args.against, args.precision, args.draws)
+    if args.bias_check is True:  # no DIR is given
+        folder, _ = fit(trainer)
+    else:
+        trainer.start_from(args.bias_check, "--bias-check", SAME_MODEL)
+        folder = open_run(args)
+    pair = [args.estimator, args.against]
+    result = bias_check(partial(trainer.draw_pair, pair), pair, args.precision, args.draws)
     write_json(folder / "bias_check.json", result)
     tqdm.write(f"{result['verdict']}\nrun folder {folder}")
 

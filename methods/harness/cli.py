@@ -136,6 +136,14 @@ def parse(p, argv=None):
     return args
 
 
+def given(p, argv=None):
+    """The names of the flags that the command line itself has, not a default or a config."""
+    absent = object()
+    blank = argparse.Namespace(**{action.dest: absent for action in p._actions})
+    values = vars(p.parse_args(argv, blank))
+    return {action.dest for action in p._actions if values[action.dest] is not absent}
+
+
 def end(code, message):
     """Leave the process with one line on stderr."""
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from common import exact_model_gradient
 
-from harness.optimizer import _blocks, flatten
+from harness.optimizer import _blocks
 
 import numpy as np
 from scipy import stats
@@ -36,21 +36,35 @@ class GradientVariance:
         return [(float(self.m2) / w - first / w**2) / len(gradient) for w in weights]
 
 
-def log_variance_and_snr(moments, gradient):
-    """log mean_d Var g_d, and √(mean_d (E g_d)² / mean_d Var g_d), by moving averages.
+class SignalToNoise:
+    """Variance and signal-to-noise ratio of a minibatch's gradient g = mean_i g_i of n images.
 
-    Both without the bias of averages over few gradients: with weights a_i that sum to 1, m1 still
-    has Σ a_i² =: q of the variance, which the moments' variance lacks and the squared mean has too
-    much of. Of one gradient all is taken for variance.
+    The g_i of single images are independent and have one expectation, so that
+
+        noise   (mean_i |g_i|² − |g|²) / (n − 1)    has expectation  tr Cov g,
+        signal  |g|² − noise                        has expectation  |E g|².
+
+    All of them are taken at the same parameters, so this holds while the parameters move. (The
+    average of successive gradients would not do. Their noise cancels within an epoch, in which
+    every image comes once, and around an optimum, where steps forth follow steps back.)
     """
-    raw, _ = moments.update(gradient)
-    d, t, size = moments.decay, moments.t, len(gradient)
-    mean_square = float(moments.m1 @ moments.m1) * ((1 - d) / (1 - d**t)) ** 2 / size
-    if t == 1:
-        return math.log(max(mean_square, 1e-300)), 0.0
-    q = (1 - d) * (1 + d**t) / ((1 + d) * (1 - d**t))
-    variance = max(raw / (1 - q), 1e-300)
-    return math.log(variance), math.sqrt(max(mean_square / variance - q, 0.0))
+
+    def __init__(self, size, decay=0.99):
+        self.size, self.decay = size, decay
+        self.weight, self.signal, self.noise = np.zeros((3, 1))
+
+    def update(self, square, mean_square, n):
+        """Take in |g|² and mean_i |g_i|² of a minibatch of n ≥ 2 images.
+
+        Returns, by moving averages, log mean_d Var g_d over the `size` parameters d, and
+        √(|E g|² / tr Cov g), which is 0 where no signal can be told from the noise.
+        """
+        noise = (mean_square - square) / (n - 1)
+        for average, new in ((self.weight, 1), (self.signal, square - noise), (self.noise, noise)):
+            average *= self.decay
+            average += new
+        (weight,), (signal,), (noise,) = self.weight, self.signal, np.maximum(self.noise, 1e-300)
+        return math.log(noise / weight / self.size), math.sqrt(max(signal, 0) / noise)
 
 
 # ---------------------------------------------------------------------------------- the bias check
@@ -58,28 +72,23 @@ def log_variance_and_snr(moments, gradient):
 FALSE_ALARM, POWER = 1e-3, 0.99
 
 
-def bias_check(all_gradients, trainer, against, precision, most_draws):
-    """Is the expected inference gradient of trainer.names[0] that of the estimator `against`?
+def bias_check(draw_pair, names, precision, most_draws):
+    """Has the gradient of the estimator names[0] the expectation of that of names[1]?
 
-    Paired: each draw is a minibatch, with both gradients from the same noise. Nothing is trained.
-    The test of the paper's code is one t for the mean difference over all parameters, in which
-    biases of opposite sign cancel. Here every parameter also has a t of its own, and the largest
-    decides, at a level that makes a false alarm in any of them as rare as FALSE_ALARM (Bonferroni).
-    It ends when a bias of `precision` times the gradient's norm, in any single parameter, would be
-    found with probability POWER, or after `most_draws`. Returns a dict of what was found, with the
-    verdict in words.
+    `draw_pair()` returns both for one minibatch, from the same noise and always at the same
+    parameters: a vector (size,) each. Every call draws other images and other noise.
+    A pooled test, of the mean difference over all parameters, misses biases of opposite sign, which
+    cancel in it. Here every parameter also has a t of its own, and the largest decides, at a level
+    that makes a false alarm in any of them as rare as FALSE_ALARM (Bonferroni).
+    The check ends when a bias of `precision` times the gradient's norm, in any single parameter,
+    would be found with probability POWER, or after `most_draws` ≥ 2. Returns a dict of what was
+    found, with the verdict in words.
     """
-    model, names = trainer.model, [trainer.names[0], against]
-    options, n, pooled = trainer.options | {"frozen": True}, 0, []
-    total = total_square = gradient = 0.0  # sums over draws, (parameters,)
+    n, pooled = 0, []
+    total = total_square = gradient = 0.0  # sums over draws, (size,)
     gradient_square = difference_square = 0.0  # sums of squared norms
     while True:
-        x, noise = trainer.draw()
-        trainer.step_count += 1  # other images and other noise next time
-        _, (g, h), *_ = all_gradients(
-            names, model, trainer.params, trainer.aux, x, noise, **options
-        )
-        g, h = (flatten(arrays, np.float64)[0] for arrays in (g, h))
+        g, h = (np.asarray(vector, np.float64) for vector in draw_pair())
         d, n = g - h, n + 1
         pooled.append(np.mean(d))
         total, total_square, gradient = total + d, total_square + d * d, gradient + h

@@ -9,6 +9,7 @@ from common import (
     InputError,
     affine,
     bernoulli_log_prob,
+    gradients,
     init_mlp,
     logit,
     mlp,
@@ -24,7 +25,6 @@ import autograd.numpy as np
 import numpy  # without autograd's wrappers, in the one loop that they would slow down
 from autograd.extend import defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
-from autograd.tracer import isbox
 
 
 @primitive
@@ -48,24 +48,29 @@ defvjp(
 
 @primitive
 def tangent(x, value, slope):
-    """The value (...) of a function of x (..., n) whose derivative `slope`, like x, is known."""
+    """The value (...) of a function of x (..., n) whose derivative `slope`, like x, is known.
+
+    First derivatives only: `slope` is taken for a constant.
+    """
     return value
 
 
-# Most often g is 1, and a pass over all logits is saved; not if g itself is to be differentiated.
-defvjp(
-    tangent,
-    lambda ans, x, value, slope: (
-        lambda g: slope if not isbox(g) and numpy.all(g == 1) else g[..., None] * slope
-    ),
-)
+def _times_slope(g, slope):
+    """g[..., None] * slope; where a plain g is 1 everywhere, a pass over all logits is saved."""
+    if isinstance(g, numpy.ndarray) and numpy.all(g == 1):  # neither traced nor compiled
+        return slope
+    return g[..., None] * slope
+
+
+defvjp(tangent, lambda ans, x, value, slope: lambda g: _times_slope(g, slope))
 
 
 @primitive
 def weighted_affine(h, W, b, c):
     """affine(h, W, b), but row h_k counts c_k times in the gradients of W and b, not in h's own.
 
-    c may be filled in until the backward pass begins. First derivatives only.
+    `c` is a list of one array (...), which may be put in until the backward pass begins. First
+    derivatives only.
     """
     return affine.fun(h, W, b)
 
@@ -73,20 +78,29 @@ def weighted_affine(h, W, b, c):
 defvjp(
     weighted_affine,
     lambda ans, h, W, b, c: lambda g: times(g, np.transpose(W)),
-    lambda ans, h, W, b, c: lambda g: outer(c[..., None] * h, g),
-    lambda ans, h, W, b, c: lambda g: outer(c[..., None], g)[0],
+    lambda ans, h, W, b, c: lambda g: outer(c[0][..., None] * h, g),
+    lambda ans, h, W, b, c: lambda g: outer(c[0][..., None], g)[0],
 )
 
 
 def bernoulli(x, logits):
     """log Bernoulli(x|σ(logits)) (K, batch) in nats, and its derivative x − σ(logits).
 
-    x has shape (batch, pixels), logits l (K, batch, pixels). Both results from t = tanh(l / 2),
+    x has shape (batch, pixels), the logits l (K, batch, pixels). Both results come from
+    t = tanh(l / 2):
 
-        σ(l) = (1 + t) / 2,    log p = (x − 1/2) l − |l| / 2 + log(1 + |t|) − log 2,
-
-    and a few samples at a time, in two buffers, so that it all stays in the cache.
+        σ(l) = (1 + t) / 2,    log p = (x − 1/2) l − |l| / 2 + log(1 + |t|) − log 2.
     """
+    t = numpy.tanh(0.5 * logits)
+    terms = (x - 0.5) * logits - 0.5 * numpy.abs(logits) + numpy.log1p(numpy.abs(t))
+    return numpy.sum(terms, axis=-1) - math.log(2) * logits.shape[-1], x - 0.5 - 0.5 * t
+
+
+def bernoulli_in_blocks(x, logits):
+    """The same as `bernoulli`, faster: a few samples at a time, in two buffers that stay in the
+    cache. A compiled run, whose arrays are not numpy's, takes the plain form."""
+    if not isinstance(logits, numpy.ndarray):
+        return bernoulli(x, logits)
     log_p, slope = numpy.empty(logits.shape[:-1], logits.dtype), numpy.empty_like(logits)
     centred, ones = x - 0.5, numpy.ones(logits.shape[-1], logits.dtype)
     step = max(1, 96 // len(x))
@@ -100,6 +114,33 @@ def bernoulli(x, logits):
         terms -= numpy.abs(half, out=half)
         log_p[part] = numpy.einsum("kbp,bp->kb", l, centred) + terms @ ones
     return log_p - math.log(2) * logits.shape[-1], slope
+
+
+def encoder_gradients(model, phi, x, slopes):
+    """The gradients, lists like phi, that belong to each of the slopes [∂/∂μ, ∂/∂σ]; and for each
+    mean_i |g_i|², if the gradient is the mean over images i of g_i.
+
+    In a layer h W + b, g_i is h_i ⊗ δ_i for W and δ_i for b, with δ_i the batch size times the
+    slope of the output: |g_i|² = Σ (|h_i|² + 1) |δ_i|², summed over layers. A zero that is added to
+    the output has this slope.
+    """
+    zeros = [np.zeros((len(x), len(b)), b.dtype) for b in phi[1::2]]
+
+    def linear(arrays):
+        inputs, outputs = [], iter(arrays[len(phi) :])
+
+        def layer(h, W, b):
+            inputs.append(h)
+            return affine(h, W, b) + next(outputs)
+
+        mu_sigma = model.q(arrays[: len(phi)], x, layer)
+        return [sum(np.sum(a * d) for a, d in zip(mu_sigma, pair)) for pair in slopes], inputs
+
+    grads, inputs = gradients(linear, [*phi, *zeros])
+    squares = lambda a: np.einsum("ij,ij->i", a, a)  # (batch,)
+    weights = [len(x) * (1 + squares(h)) for h in inputs]
+    mean_square = lambda deltas: sum(np.dot(w, squares(d)) for w, d in zip(weights, deltas))
+    return [g[: len(phi)] for g in grads], [mean_square(g[len(phi) :]) for g in grads]
 
 
 class GaussianVAE:
@@ -145,9 +186,9 @@ class GaussianVAE:
         eps = rng.standard_normal((K, batch, self.latent), self.dtype)
         return [np.concatenate([eps, -eps]) if self.antithetic else eps]
 
-    def q(self, phi, x):
-        """μ and σ (batch, latent) of q(z|x) for images x (batch, pixels)."""
-        return self._gaussian(phi, x - self.mean)
+    def q(self, phi, x, layer=affine):
+        """μ and σ (batch, latent) of q(z|x) for images x (batch, pixels); `layer` as in mlp."""
+        return self._gaussian(phi, x - self.mean, layer)
 
     def prior(self, theta, x):
         """Mean and σ of p(z), or of p(z|upper half of x): (latent,) or (batch, latent)."""
@@ -155,29 +196,26 @@ class GaussianVAE:
             return self._gaussian(theta[6:], (x - self.mean)[:, : self.context])
         return np.zeros(self.latent, self.dtype), np.ones(self.latent, self.dtype)
 
-    def _gaussian(self, net, h):
-        h = mlp(net, h)
+    def _gaussian(self, net, h, layer=affine):
+        h = mlp(net, h, layer)
         return h[:, : self.latent], softplus(h[:, self.latent :] + 0.25)
 
-    def log_likelihood(self, theta, x, z, c=None):
+    def log_likelihood(self, theta, x, z, layer=affine):
         """log p(x|z), or log p(lower half|upper half, z): (..., batch) nats for z (..., batch, D).
 
-        The samples have the weights c in the gradients of theta; see weighted_affine.
+        `layer` as in mlp.
         """
-        c = np.ones(z.shape[:-1], self.dtype) if c is None else c
-        logits = self._pixels(theta, x, z, c)
-        return tangent(logits, *bernoulli(x[:, self.context :], stop_gradient(logits)))
+        logits = self._pixels(theta, x, z, layer)
+        return tangent(logits, *bernoulli_in_blocks(x[:, self.context :], stop_gradient(logits)))
 
-    def _pixels(self, theta, x, z, c):
+    def _pixels(self, theta, x, z, layer=affine):
         """Logits of the pixels that are modelled."""
-        W1, b1, W2, b2, W3, b3 = theta[:6]
+        *hidden, bias = theta[:6]
         if self.context:
             upper = (x - self.mean)[:, : self.context]
             upper = np.broadcast_to(upper, (*z.shape[:-1], self.context))
             z = np.concatenate([z, upper], axis=-1)
-        h = tanh(weighted_affine(z, W1, b1, c))
-        h = tanh(weighted_affine(h, W2, b2, c))
-        return weighted_affine(h, W3, b3 + self.offset, c)
+        return mlp([*hidden, bias + self.offset], z, layer)
 
     def weighted_samples(self, params, x, n_samples, rng):
         """Samples z (n_samples, batch, latent) of q(z|x), and log p(x, z) − log q(z|x) of each."""
@@ -201,13 +239,13 @@ class GaussianVAE:
         else:
             z, log_w = self.weighted_samples(params, x, self.n_samples, rng)
             z = z[np.argmax(log_w, axis=0), np.arange(len(x))]
-        pixels = sigmoid(self._pixels(theta, x, z, np.ones(len(x), self.dtype)))
+        pixels = sigmoid(self._pixels(theta, x, z))
         return np.concatenate([x[:, : self.context], pixels], axis=1)
 
     def generate(self, params, rng, n):
         """Pixel probabilities of n images from the model of task "generate": (n, pixels)."""
         z = rng.standard_normal((n, self.latent), self.dtype)
-        return sigmoid(self._pixels(self.split(params)[1], None, z, np.ones(n, self.dtype)))
+        return sigmoid(self._pixels(self.split(params)[1], None, z))
 
 
 class M2:

@@ -46,6 +46,7 @@ class Trainer:
     COUNTERS = ("step_count", "last_row", "seconds", "best_bound")
     measures = ("bound",)  # what `evaluate` returns
     bound_samples = None  # of the bound that a step returns, known after the first
+    first_step = 0  # of the images and the noise that this run draws
 
     def __init__(self, args, data, model, estimate, init_aux, report=lambda model, aux: {}, *,
                  adam=None, aux_rate=10, rate=lambda step: 1.0, keep_best=False):  # fmt: skip
@@ -66,13 +67,13 @@ class Trainer:
 
     def draw(self):
         """Images (batch, pixels) and noise of the present step."""
-        args = self.args
-        epoch, position = divmod(self.step_count, self.steps_per_epoch)
+        args, t = self.args, self.first_step + self.step_count
+        epoch, position = divmod(t, self.steps_per_epoch)
         if epoch != self.order_epoch:  # np.resize fills a short last batch with the first rows
             rows = stream(args.seed, ORDER, epoch).permutation(len(self.data.train))
             self.order = np.resize(rows, (self.steps_per_epoch, args.batch_size))
             self.order_epoch = epoch
-        rng = stream(args.seed, NOISE, self.step_count)
+        rng = stream(args.seed, NOISE, t)
         x = self.data.batch(self.order[position], rng, self.model.dtype)
         x = np.repeat(x, self.copies, axis=0)
         return x, self.model.draw_noise(rng, len(x))
