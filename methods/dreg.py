@@ -142,15 +142,16 @@ def plain_estimate(model, params, aux, x, noise, *, estimator="dreg", alpha=0.9)
 
     def for_phi(phi, cv=cv):
         L, _, surrogate = surrogates(estimator, *sample(phi, theta), alpha, cv)
-        return [np.mean(surrogate)], L
+        return [np.sum(surrogate) / len(x)], L
 
     def for_theta(theta):
         _, surrogate, _ = surrogates(estimator, *sample(phi, theta))
-        return [np.mean(surrogate)], []
+        return [np.sum(surrogate) / len(x)], []
 
     def mean_square(cv):  # of the gradient for φ: its variance, up to a constant
         ((g,), _) = gradients(lambda phi: for_phi(phi, cv[0]), phi)
-        return [np.mean(np.concatenate([np.ravel(g_i) for g_i in g]) ** 2)], []
+        g = np.concatenate([np.ravel(g_i) for g_i in g])
+        return [np.sum(g**2) / len(g)], []
 
     (phi_grads,), L = gradients(for_phi, phi)
     (theta_grads,), _ = gradients(for_theta, theta)
@@ -226,9 +227,8 @@ def all_gradients(estimators, model, params, aux, x, noise, *, alpha=0.9, frozen
     log_p, dlog_p, theta_grads = generative_gradients(
         estimators[0], model, theta, x, z, log_normal(z, mu, sigma), frozen
     )
-    slopes_of = lambda names, cv: density_gradients(
-        names, mu, sigma, eps, log_p, dlog_p, alpha=alpha, cv=cv
-    )
+    at = mu, sigma, eps, log_p, dlog_p
+    slopes_of = lambda names, cv: density_gradients(names, *at, alpha=alpha, cv=cv)
 
     def mean_square(aux):
         slopes, _ = slopes_of(["dreg-cv"], *aux)
