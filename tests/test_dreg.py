@@ -513,7 +513,7 @@ def test_too_few_samples():
         noise = model.draw_noise(np.random.default_rng(0), len(x))
         with pytest.raises(M.common.InputError, match=f"--samples: {name} needs at least 2"):
             D.estimate(model, params, [], x, noise, estimator=name)
-        with pytest.raises(M.common.InputError, match="needs at least 2"):
+        with pytest.raises(M.common.InputError, match=f"eps: {name} needs at least 2"):
             D.gradient_samples(log_joint, np.zeros(1), np.zeros(1), np.zeros((4, 1, 1)), name)
 
 
