@@ -1,14 +1,12 @@
-"""What every method shares: numerics, data and models. Nothing here estimates a gradient.
+"""What every method shares. Nothing here estimates a gradient, and nothing is about images.
 
     numerics        sigmoid, softplus, logit, affine, bernoulli_log_prob: all twice differentiable
-    tracing         stop_gradient, gradients, jvp
-    data            load_dataset
-    models          Toy, SBN; a method sees only init, draw_noise, infer, bound, bound_terms,
-                    generative_logits, centre, n_inputs, units; evaluation, log_weights
+    tracing         stop_gradient, with_slope, gradients, jvp
+    model           Toy, the smallest one
     ground truth    exact_gradient, exact_model_gradient, quadrature
 
-Bounds are in nats per datum and are maximised. Training is in float32 on one BLAS thread (at batch
-24 a second one is slower) unless OPENBLAS_NUM_THREADS says otherwise, so import this before numpy.
+Bounds are in nats and are maximised. One BLAS thread (at batch 24 a second one is slower) unless
+OPENBLAS_NUM_THREADS says otherwise, so import this before numpy.
 """
 
 import os
@@ -211,6 +209,15 @@ def stop_gradient(x):
     return x._value if isbox(x) else x
 
 
+def with_slope(value, a, slope):
+    """`value`, with the derivative `slope` by a (arrays of one shape) whatever it was made from.
+
+    For what is known in value and slope but not differentiable as computed: z̃ of REBAR,
+    straight-through. `value` and `slope` should not be traced, or be cut by stop_gradient.
+    """
+    return value + slope * (a - stop_gradient(a))
+
+
 def gradients(f, params):
     """Gradients of several scalars with respect to every array of the list `params`, in one trace.
 
@@ -243,24 +250,23 @@ def _backward(scalar, params, roots):
 
 
 def jvp(f, inputs, direction):
-    """The list of arrays f(inputs), and its derivative in a direction, by one pass forward.
+    """A list of arrays, its derivative in a direction by one pass forward, and the rest.
 
-    `inputs` and `direction` are lists of arrays; the derivative is that of f(inputs + ε direction)
-    at ε = 0, arrays like those of f. f may contain `gradients`.
+    `f(inputs)` returns the arrays and anything else worth keeping, as for `gradients`. `inputs` and
+    `direction` are lists of arrays; the derivative is that of f(inputs + ε direction) at ε = 0,
+    arrays like those of f. f may contain `gradients`.
     """
     with trace_stack.new_trace() as trace:
         nodes = [JVPNode.new_root(v) for v in direction]
-        outputs = f([new_box(x, trace, node) for x, node in zip(inputs, nodes)])
+        outputs, rest = f([new_box(x, trace, node) for x, node in zip(inputs, nodes)])
     reached = [isbox(out) and out._trace == trace for out in outputs]
     values = [out._value if r else out for out, r in zip(outputs, reached)]
     zero = lambda out: np.broadcast_to(np.zeros((), out.dtype), out.shape)
-    return values, [out._node.g if r else zero(out) for out, r in zip(outputs, reached)]
+    slopes = [out._node.g if r else zero(out) for out, r in zip(outputs, reached)]
+    return values, slopes, stop_gradient(rest)
 
 
-# -------------------------------------------------------------------------------------------- data
-
-
-# ------------------------------------------------------------------------------------------ models
+# ------------------------------------------------------------------------------------------- model
 
 
 def draw_noise(rng, batch, units, dtype):

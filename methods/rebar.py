@@ -1,21 +1,26 @@
 """REBAR (Tucker et al. 2017, arXiv 1703.07370): REINFORCE with a relaxed control variate.
 
-Let z = a + logit(u) with the logits a, so that b = 1[z > 0], and z̃ the same given b, an
-independent draw from p(z | b). With σ(z) short for the relaxation at temperature T,
+Layer l has logits a_l and noise u_l. With z_l = a_l + logit(u_l) its bits are b_l = 1[z_l > 0]. z̃_l
+is an independent draw from p(z_l | b_l). Write f_l(z) for the bound f with hard bits b below layer
+l, the relaxed bits σ(z_l) in layer l, and relaxed bits above it, from the same noise u for z and z̃.
+With L layers, q_l(b_l) = Bernoulli(σ(a_l)), and σ short for the relaxation at temperature T,
 
-    ∇ E[f(b)] = E[ (f(b) − C − η f(σ(z̃))) ∇log q(b) + ∇f(b) + η ∇(f(σ(z)) − f(σ(z̃))) ].
+    ∇ E[f(b)] = E[ ∇f(b) + (f(b) − C) Σ_l ∇log q_l
+                   + η Σ_l ( ∇f_l(z) − ∇f_l(z̃) − f_l(z̃) ∇log q_l ) ].
 
-The three terms with η have mean zero together, for every η, T and C. When σ(z̃) is close to b,
-f(σ(z̃)) cancels what makes REINFORCE noisy, and what that biases is paid back pathwise.
+Each term of the second sum has mean zero, for every η, T and C. Near T = 0 the relaxed bits are
+close to the hard ones. Then f_l(z̃) ∇log q_l cancels most of the noise of f(b) ∇log q_l, and the
+other two terms pay back its mean pathwise.
 
-C(x) is a network, η one scalar per parameter tensor, T one temperature. All of them descend the
-mean square of the gradient, which for an unbiased estimator is its variance up to a constant.
-With several layers the control variate is a sum over layers l: the bits below l are hard, layer l
-is z or z̃, and the layers above follow relaxed, from the *same* plain noise in both terms. The
-released code conditions their noise too, which biases the upper layers (--as-released).
+C(x) is a network, η one scalar per parameter tensor, T one temperature. They descend the mean
+square of the gradient. The gradient is unbiased, so this is its variance up to a constant.
 
-Cost per step: f and ∇f once at b and once relaxed for each of L layers, as z̃ = z will do (see
-noise_pair); about that again to adapt.
+f has to be differentiable between the bits, and to rise and fall by its derivative alone: for an f
+with jumps (a threshold, a rounding) the estimate is biased.
+
+The released code conditions the noise above layer l too in f_l(z̃), which is biased for L > 1
+(--as-released). Cost per step: f and ∇f once at b, and once relaxed for each layer (see "the same,
+faster"); about as much again to adapt T, η and C.
 
     python methods/rebar.py
 """
@@ -36,6 +41,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     sigmoid,
     softplus,
     stop_gradient,
+    with_slope,
 )
 from harness import cli
 from harness.toy import train_toy
@@ -46,115 +52,133 @@ import autograd.numpy as np
 # --------------------------------------------------------------------------------- the estimator
 
 
+def surrogates(
+    model, params, x, noise, T, C, *,
+    relaxation="rebar", conditional="coupled", control_variate="per-layer", as_released=False,
+):  # fmt: skip
+    """r, c and f(b), (batch,) each. The estimate is the gradient of the mean of r + η c."""
+    b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))
+    log_q = [bernoulli_log_prob(b_l, a_l) for b_l, a_l in zip(b, a)]
+    f_b = model.bound(params, x, b, stop_gradient(a))
+    pairs = [z_and_z_tilde(a_l, *uv, conditional) for a_l, uv in zip(a, noise)]
+    z, z_tilde = [list(of_layers) for of_layers in zip(*pairs)]
+
+    def f(l, z):
+        """The bound with hard bits below layer l, and relaxed ones from l on."""
+
+        def sample(layer, a_i):  # above l the logits a_i are others than a, and z moves with them
+            z_i = z[layer] + (a_i - a[layer])
+            return b[layer] if layer < l else relax(z_i, a_i, T, relaxation)
+
+        return model.bound(params, x, *model.infer(params, x, sample))
+
+    r = f_b + stop_gradient(f_b - C) * sum(log_q)
+    c = 0
+    joint = control_variate == "joint"  # one term for all layers, from the lowest on
+    for l in range(1 if joint else len(b)):
+        above = z_tilde if joint or as_released else z
+        f_z, f_z_tilde = f(l, z), f(l, [*z[:l], z_tilde[l], *above[l + 1 :]])
+        c = c + f_z - f_z_tilde - stop_gradient(f_z_tilde) * (sum(log_q) if joint else log_q[l])
+    return r, c, f_b
+
+
+def relax(z, a, T, relaxation="rebar"):
+    """The relaxed bit σ(z / T); "rebar" adds a T / (T + 1), which brings its mean close to σ(a).
+
+    As T → 0 both tend to the hard bit; as T → ∞ to σ(a) ("rebar") or 1/2 ("concrete").
+    """
+    return sigmoid(z / T + a * (T / (T + 1)) if relaxation == "rebar" else z / T)
+
+
+def z_and_z_tilde(a, u, v, conditional):
+    """z, and z̃ from p(z | b), for logits a and uniforms u and v, (batch, units) each.
+
+    z = a + logit(u) and b = 1[z > 0]. With s = 2b − 1 (appendix of the paper),
+        z̃ = s softplus(s logit(v) + softplus(s a)).
+    "independent" takes v as it is. "coupled", common random numbers, takes the v that makes z̃ = z
+    in value. The slopes still differ: dz/da = 1, and dz̃/da = (1 − exp(−|z|)) σ(s a).
+    """
+    z, s = a + logit(u), 2 * hard_sample(a, u) - 1
+    if conditional == "independent":
+        return z, s * softplus(s * logit(v) + softplus(s * a))
+    return z, with_slope(stop_gradient(z), a, slope_of_z_tilde(stop_gradient(z), stop_gradient(a)))
+
+
+def slope_of_z_tilde(z, a):
+    """dz̃/da at z̃ = z; |z| > 0 decides the sign of b."""
+    return -np.expm1(-np.abs(z)) * sigmoid(np.where(z > 0, a, -a))
+
+
 def rebar(model, params, x, noise, temperature, eta, baseline, **options):
     """f(b) (batch,) and the REBAR gradient of its mean, a list like params (ascent).
 
     `noise` holds a pair (u, v) of uniforms per layer; `eta` is a scalar or one per parameter,
-    `baseline` a scalar or (batch,). The options are those of `control_terms`.
+    `baseline` a scalar or (batch,). The options are those of `surrogates`.
     """
     if np.ndim(eta):
-        f_b, r, c = separately(model, params, x, noise, temperature, baseline, **options)
-        return f_b, combine(r, eta, c)
+        f_b, r, c = r_and_c(model, params, x, noise, temperature, baseline, **options)
+        return f_b, [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
 
     def surrogate(params):
-        r, c, f_b = surrogates(model, params, x, noise, temperature, eta, baseline, **options)
-        return [np.sum(r + c) / len(x)], f_b
+        r, c, f_b = fastest(model, params, x, noise, temperature, baseline, **options)
+        return [np.sum(r + eta * c) / len(x)], f_b
 
     (grads,), f_b = gradients(surrogate, params)
     return f_b, grads
 
 
-def separately(model, params, x, noise, temperature, baseline, **options):
-    """f(b), and of the gradient r + η c of its mean r and c, lists like params."""
+def r_and_c(model, params, x, noise, temperature, baseline, **options):
+    """f(b), and the gradients of the means of r and of c, lists like params."""
 
     def both(params):
-        r, c, f_b = surrogates(model, params, x, noise, temperature, 1.0, baseline, **options)
+        r, c, f_b = fastest(model, params, x, noise, temperature, baseline, **options)
         return [np.sum(r) / len(x), np.sum(c) / len(x)], f_b
 
     (r, c), f_b = gradients(both, params)
     return f_b, r, c
 
 
-def combine(r, eta, c):
-    return [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
+# -------------------------------------------------------------------------------- the same, faster
 
 
-def surrogates(model, params, x, noise, temperature, eta, baseline, **options):
-    """What is to be differentiated, without and with a scalar η, and f(b): (batch,) each."""
-    b, a, log_q = sweep = hard_sweep(model, params, x, noise)
+def surrogates_in_one_pass(model, params, x, noise, T, C, *, relaxation="rebar"):
+    """`surrogates` for coupled noise and a term per layer, with one relaxed pass a layer for two.
+
+    Coupled, z̃_l = z_l, so f_l(z) and f_l(z̃) have the same value, and so do their derivatives by
+    everything but z_l. What is left of ∇f_l(z) − ∇f_l(z̃) is ∂f/∂z_l times the difference of the
+    slopes, 1 − dz̃/da. So r and c have the right gradients, but c has another value.
+    """
+    b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))
+    log_q = [bernoulli_log_prob(b_l, a_l) for b_l, a_l in zip(b, a)]
     f_b = model.bound(params, x, b, stop_gradient(a))
-    reinforce = f_b + (stop_gradient(f_b) - baseline) * sum(log_q)
-    control = control_terms(model, params, x, noise, sweep, temperature, eta, **options)
-    return reinforce, control, f_b
-
-
-def hard_sweep(model, params, x, noise):
-    """b, its logits and log q(b) (batch,), a list of one per layer each."""
-    u = [u_i for u_i, _ in noise]
-    b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, u[layer]))
-    return b, a, [bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a)]
-
-
-def control_terms(
-    model, params, x, noise, sweep, temperature, eta, *,
-    relaxation="rebar", conditional="coupled", control_variate="per-layer", as_released=False,
-):  # fmt: skip
-    """The terms with η of the surrogate, (batch,); `sweep` is what hard_sweep returns."""
-    b, a, log_q = sweep
-    # Coupled z and z̃ are equal: in f(σ(z)) − f(σ(z̃)) all direct derivatives cancel, and unless
-    # several layers have a z̃ at once, one pass with the slope of z less that of z̃ is enough.
-    coupled, joint = conditional == "coupled", control_variate == "joint"
-    one_pass = coupled and (len(b) == 1 or not (joint or as_released))
-    direct = stop_gradient(params) if coupled else params
-    known = stop_gradient(a) if one_pass else a
-    pairs = [noise_pair(a_i, *uv, conditional) for a_i, uv in zip(a, noise)]
-    eps = [2 * eps_i - eps_tilde if one_pass else np.array([eps_i, eps_tilde])
-           for eps_i, eps_tilde in pairs]  # fmt: skip
-
-    def relaxed(first):
-        """f at z and at z̃, (2, batch), or (batch,) in one pass; hard bits below `first`."""
+    fixed, a_fixed = stop_gradient(params), stop_gradient(a)
+    r = f_b + stop_gradient(f_b - C) * sum(log_q)
+    c = 0
+    for l in range(len(b)):
+        z_l = a_fixed[l] + logit(noise[l][0])
+        z_l = with_slope(z_l, a[l], 1 - slope_of_z_tilde(z_l, a_fixed[l]))
 
         def sample(layer, a_i):
-            if layer < first:
+            if layer < l:
                 return b[layer]
-            conditioned = layer == first or as_released or joint
-            eps_i = eps[layer] if conditioned else logit(noise[layer][0])
-            return relax(a_i, eps_i, temperature, relaxation)
+            z_i = z_l if layer == l else a_i + logit(noise[layer][0])
+            return relax(z_i, a_i, T, relaxation)
 
-        return model.bound(direct, x, *model.infer(direct, x, sample, known[: first + 1]))
-
-    control = 0
-    for layer in range(1 if joint else len(b)):
-        f = relaxed(layer)
-        difference, f_tilde = (f, f) if one_pass else (f[0] - f[1], f[1])
-        score = sum(log_q) if joint else log_q[layer]
-        control = control + difference - stop_gradient(f_tilde) * score
-    return eta * control
+        f_z = model.bound(fixed, x, *model.infer(fixed, x, sample, a_fixed[: l + 1]))
+        c = c + f_z - stop_gradient(f_z) * log_q[l]
+    return r, c, f_b
 
 
-def relax(a, eps, temperature, relaxation="rebar"):
-    """The relaxed bit σ(z / T), z = a + eps; "rebar" adds a T / (T + 1) to reach the mean σ(a).
-
-    As T → 0 both tend to the hard bit; as T → ∞ to σ(a) ("rebar") or 1/2 ("concrete").
-    """
-    z = a + eps
-    shift = a * (temperature / (temperature + 1)) if relaxation == "rebar" else 0
-    return sigmoid(z / temperature + shift)
-
-
-def noise_pair(a, u, v, conditional):
-    """ε and ε̃, (batch, units) each, such that z = a + ε and z̃ = a + ε̃; ε̃ depends on a.
-
-    ε = logit(u), and z̃ is a draw from p(z | b): with s = 2b − 1,
-        z̃ = s softplus(s logit(v) + softplus(s a)).
-    "independent" takes v as it comes. "coupled", common random numbers, takes the v that makes
-    z̃ = z: then only the derivative differs, dz̃/da = (1 − exp(−|z|)) σ(s a) instead of 1.
-    """
-    eps, s, a_fixed = logit(u), 2 * hard_sample(a, u) - 1, stop_gradient(a)
-    if conditional == "independent":
-        return eps, s * softplus(s * logit(v) + softplus(s * a)) - a
-    slope = -np.expm1(-np.abs(a_fixed + eps)) * sigmoid(s * a_fixed)  # dz̃/da
-    return eps, eps + (slope - 1) * (a - a_fixed)
+def fastest(model, params, x, noise, T, C, *, relaxation="rebar", conditional="coupled",
+            control_variate="per-layer", as_released=False):  # fmt: skip
+    """r, c and f(b) by `surrogates_in_one_pass` where it applies, or else by `surrogates`."""
+    several = len(noise) > 1 and (control_variate == "joint" or as_released)
+    if conditional == "coupled" and not several:
+        return surrogates_in_one_pass(model, params, x, noise, T, C, relaxation=relaxation)
+    return surrogates(
+        model, params, x, noise, T, C, relaxation=relaxation, conditional=conditional,
+        control_variate=control_variate, as_released=as_released,
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------- what it learns itself
@@ -185,7 +209,7 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
         f_b, grads = rebar(model, params, x, noise, np.exp(aux[-1]), 1.0, 0.0, **options)
         return f_b, grads, [np.zeros_like(tensor) for tensor in aux]
 
-    def linear(aux):  # what has the gradient of the mean square: T, η and C times its slopes
+    def surrogate(aux):  # T, η and C times their slopes has the gradient of the mean square
         network, eta, T = learned(aux)
         C = mlp(network, model.centre(x))[:, 0]
         f_b, grads, (by_T, by_eta, by_C) = mean_square_slopes(
@@ -193,30 +217,36 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
         )
         return [T * by_T + np.sum(eta * by_eta) + np.sum(C * by_C)], [f_b, *grads]
 
-    (aux_grads,), (f_b, *grads) = gradients(linear, aux)
+    (aux_grads,), (f_b, *grads) = gradients(surrogate, aux)
     return f_b, grads, aux_grads
 
 
-def mean_square_slopes(model, params, x, noise, temperature, eta, baseline, with_T, **options):
+def mean_square_slopes(model, params, x, noise, T, eta, C, with_T, **options):
     """f(b), the gradient g with one η per tensor, and the slopes of mean(g²) in T, η and C.
 
-    g = r + η c, and d mean(g²) = 2 mean(g dg) needs no second reverse pass: dg/dη is c, ∂c/∂T comes
-    with c in a pass forward, and C of an image subtracts ∇log q(b) / batch from g. The slope in T
-    is 0 unless `with_T`.
+    g = r + η c with the gradients r and c. d mean(g²) = 2 mean(g dg) takes no second pass
+    backward: dg/dη is c, dg/dT is η ∂c/∂T, by a pass forward, and C of an image subtracts
+    Σ_l ∇log q_l / batch from g. The slope in T is 0 unless `with_T`.
     """
 
-    def r_and_c(temperature):
-        f_b, r, c = separately(model, params, x, noise, *temperature, baseline, **options)
-        return [f_b, *r, *c]
+    def c_of(temperature):
+        f_b, r, c = r_and_c(model, params, x, noise, *temperature, C, **options)
+        return c, [f_b, *r]
 
-    one, n = np.ones_like(temperature), len(params) + 1
-    values, by_T = jvp(r_and_c, [temperature], [one]) if with_T else (r_and_c([temperature]), [])
-    f_b, r, c, c_by_T = values[0], values[1:n], values[n:], by_T[n:]
-    g = combine(r, eta, c)
-    log_q = lambda params: [sum(hard_sweep(model, params, x, noise)[2])]
-    _, (g_score,) = jvp(log_q, params, g)  # g'∇log q(b) of every image
+    if with_T:
+        c, dc_dT, (f_b, *r) = jvp(c_of, [T], [np.ones_like(T)])
+    else:
+        c, (f_b, *r) = c_of([T])
+        dc_dT = []
+    g = [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
+
+    def log_q(params):
+        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))
+        return [sum(bernoulli_log_prob(b_l, a_l) for b_l, a_l in zip(b, a))], []
+
+    _, (g_score,), _ = jvp(log_q, params, g)  # g'∇log q(b) of every image
     slopes = (
-        sum(eta_k * np.vdot(g_k, d_k) for eta_k, g_k, d_k in zip(eta, g, c_by_T)),
+        sum(eta_k * np.vdot(g_k, d_k) for eta_k, g_k, d_k in zip(eta, g, dc_dT)),
         np.array([np.vdot(g_k, c_k) for g_k, c_k in zip(g, c)]),
         -g_score / len(x),
     )

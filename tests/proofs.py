@@ -122,6 +122,30 @@ def leave_one_out_is_exact(m):
         assert abs(mean - m.common.exact_gradient(f, logits)[0]) < 1e-12
 
 
+def one_pass_is_plain(m, layers=2, relaxation="rebar"):
+    """REBAR's single relaxed pass gives the gradients of the plain form, to rounding.
+
+    For every parameter of an SBN, of r and of c.
+    """
+    rng = np.random.default_rng(3)
+    model, params, x = tiny_sbn(m, layers=layers)
+    noise, C = model.draw_noise(rng, len(x)), rng.standard_normal(len(x))
+    forms = m.rebar.surrogates, m.rebar.surrogates_in_one_pass
+    found = []
+    for form in forms:
+
+        def both(params):
+            r, c, f_b = form(model, params, x, noise, 0.4, C, relaxation=relaxation)
+            return [anp.sum(r), anp.sum(c)], [f_b]
+
+        found.append(m.common.gradients(both, params))
+    (plain, (f_plain,)), (fast, (f_fast,)) = found
+    np.testing.assert_array_equal(f_plain, f_fast)
+    for ours, theirs in zip(plain, fast):
+        for g, h in zip(ours, theirs):
+            np.testing.assert_allclose(g, h, rtol=1e-9, atol=1e-12)
+
+
 def rebar_is_exact(m, conditional="coupled", temperatures=(0.1, 0.5, 2.0)):
     """For every f, logit, relaxation, T and η: 1e-6, and 1e-5 for T ≤ .1, by the midpoint rule.
 

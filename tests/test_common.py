@@ -105,12 +105,13 @@ def test_jvp_is_the_directional_derivative_also_of_gradients(rng):
 
     def f(params):
         (grads,), value = common.gradients(lambda p: ([anp.sum(bound(p) ** 2)], bound(p)), params)
-        return [value, *grads, x]
+        return [value, *grads, x], value
 
-    values, slopes = common.jvp(f, params, direction)
-    along = lambda h: f([p + h * d for p, d in zip(params, direction)])
+    values, slopes, rest = common.jvp(f, params, direction)
+    np.testing.assert_array_equal(rest, values[0])
+    along = lambda h: f([p + h * d for p, d in zip(params, direction)])[0]
     for i, (value, slope) in enumerate(zip(values, slopes)):
-        np.testing.assert_allclose(value, f(params)[i], rtol=1e-12)
+        np.testing.assert_allclose(value, f(params)[0][i], rtol=1e-12)
         numeric = (along(1e-5)[i] - along(-1e-5)[i]) / 2e-5
         np.testing.assert_allclose(slope, numeric, rtol=1e-6, atol=1e-6)
 

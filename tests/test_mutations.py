@@ -11,49 +11,73 @@ unbiased = lambda m, **options: proofs.rebar_is_unbiased(m, np.random.default_rn
 variance = proofs.variance_gradient_is_exact
 MUTATIONS = {
     # -- rebar.py
-    "dz̃/da dropped": (
+    "dz̃/da taken for 0": (
         proofs.rebar_is_exact,
-        ("rebar", "eps + (slope - 1) * (a - a_fixed)", "eps + 0 * slope * (a - a_fixed)"),
+        (
+            "rebar",
+            "z_l = with_slope(z_l, a[l], 1 - slope",
+            "z_l = with_slope(z_l, a[l], 1 - 0 * slope",
+        ),
+    ),
+    "dz̃/da taken for 1": (
+        proofs.rebar_is_exact,
+        ("rebar", "with_slope(z_l, a[l], 1 - slope_of_z_tilde(z_l, a_fixed[l]))", "z_l"),
     ),
     "η on one term only": (
         proofs.rebar_is_exact,
-        ("rebar", "- stop_gradient(f_tilde) * score", "- stop_gradient(f_tilde) * score / eta"),
+        ("rebar", "- stop_gradient(f_z) * log_q[l]", "- stop_gradient(f_z) * log_q[l] / 0.7"),
     ),
     "sign of the control variate's score term": (
         proofs.rebar_is_exact,
-        ("rebar", "difference - stop_gradient(f_tilde)", "difference + stop_gradient(f_tilde)"),
+        ("rebar", "c + f_z - stop_gradient(f_z)", "c + f_z + stop_gradient(f_z)"),
     ),
     "f(z̃) not stopped in the score term": (
         proofs.rebar_is_exact,
-        ("rebar", "- stop_gradient(f_tilde) * score", "- f_tilde * score"),
+        ("rebar", "- stop_gradient(f_z) * log_q[l]", "- f_z * log_q[l]"),
     ),
     "dz̃/da with the sign of b lost": (
         proofs.rebar_is_exact,
-        ("rebar", "sigmoid(s * a_fixed)", "sigmoid(a_fixed)"),
-    ),
-    "a probability where a logit is meant": (
-        unbiased,
-        ("rebar", "hard_sample(a_i, u[layer])", "hard_sample(sigmoid(a_i), u[layer])"),
+        ("rebar", "sigmoid(np.where(z > 0, a, -a))", "sigmoid(a)"),
     ),
     "z̃ | b with the sign of b lost": (
         lambda m: proofs.rebar_is_exact(m, "independent", temperatures=(0.5,)),
-        ("rebar", "+ softplus(s * a)) - a", "+ softplus(a)) - a"),
+        ("rebar", "+ softplus(s * a))", "+ softplus(a))"),
     ),
-    "v-noise on the layers above the switched one": (
+    "plain form: f(z̃) not stopped in the score term": (
+        proofs.one_pass_is_plain,
+        ("rebar", "- stop_gradient(f_z_tilde) *", "- f_z_tilde *"),
+    ),
+    "plain form: noise above not moved along with its logits": (
+        proofs.one_pass_is_plain,
+        ("rebar", "z[layer] + (a_i - a[layer])", "z[layer]"),
+    ),
+    "plain form: z̃ above layer l too": (
+        proofs.one_pass_is_plain,
+        ("rebar", "z_tilde if joint or as_released else z", "z_tilde"),
+    ),
+    "plain form: score of the wrong layer": (
+        proofs.one_pass_is_plain,
+        ("rebar", "if joint else log_q[l])", "if joint else log_q[0])"),
+    ),
+    "plain form: z̃ below in the place of hard bits": (
+        proofs.one_pass_is_plain,
+        (
+            "rebar",
+            "return b[layer] if layer < l else relax(z_i, a_i, T, relaxation)",
+            "return relax(z_i, a_i, T, relaxation)",
+        ),
+    ),
+    "slope of z̃ in the layers above": (
         unbiased,
         (
             "rebar",
-            "conditioned = layer == first or as_released",
-            "conditioned = layer >= first or as_released",
+            "z_i = z_l if layer == l else a_i + logit(noise[layer][0])",
+            "z_i = z_l if layer == l else with_slope(a_i + logit(noise[layer][0]), a[layer], -1)",
         ),
     ),
     "score of the wrong layer": (
         unbiased,
-        (
-            "rebar",
-            "if joint else log_q[layer]",
-            "if joint else log_q[0]",
-        ),
+        ("rebar", "- stop_gradient(f_z) * log_q[l]", "- stop_gradient(f_z) * log_q[0]"),
     ),
     "[B, 1] baseline against [B]": (
         unbiased,
@@ -61,7 +85,11 @@ MUTATIONS = {
     ),
     "baseline that sees its own sample": (
         unbiased,
-        ("rebar", "(stop_gradient(f_b) - baseline)", "(0.5 * stop_gradient(f_b) - baseline)"),
+        (
+            "rebar",
+            "r = f_b + stop_gradient(f_b - C) * sum(log_q)\n    c = 0\n    for",
+            "r = f_b + stop_gradient(0.5 * f_b - C) * sum(log_q)\n    c = 0\n    for",
+        ),
     ),
     "T's gradient stopped in the score term": (
         variance,

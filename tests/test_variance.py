@@ -41,8 +41,8 @@ def test_z_tilde_independent_of_b_is_unbiased_but_worse(logit):
 
     At η = 1, that is; with its own best η it can even win, as at logit 1.5.
     """
-    right = "return eps, s * softplus(s * logit(v) + softplus(s * a)) - a"
-    wrong = proofs.load([("rebar", right, "return eps, logit(v) + 0 * a")])
+    right = "return z, s * softplus(s * logit(v) + softplus(s * a))"
+    wrong = proofs.load([("rebar", right, "return z, a + logit(v)")])
     options = {"logit": logit, "conditional": "independent", "n_u": 200, "n_v": 200}
     mean, variance = proofs.single_bit_moments(M, **options)
     wrong_mean, wrong_variance = proofs.single_bit_moments(wrong, **options)
@@ -80,26 +80,26 @@ def draw(rng, n=2000):
 @pytest.mark.parametrize("conditional", ["coupled", "independent"])
 def test_z_and_z_tilde_lie_on_the_side_of_b(conditional, rng):
     a, u, v = draw(rng)
-    eps, eps_tilde = M.rebar.noise_pair(a, u, v, conditional)
+    z, z_tilde = M.rebar.z_and_z_tilde(a, u, v, conditional)
     b = M.common.hard_sample(a, u)
     assert 0.3 < b.mean() < 0.7
-    np.testing.assert_array_equal(b, a + eps > 0)
-    np.testing.assert_array_equal(b, a + eps_tilde > 0)
+    np.testing.assert_array_equal(b, z > 0)
+    np.testing.assert_array_equal(b, z_tilde > 0)
 
 
 def test_coupled_z_tilde_is_z(rng):
     a, u, v = draw(rng)
-    eps, eps_tilde = M.rebar.noise_pair(a, u, v, "coupled")
-    np.testing.assert_array_equal(eps_tilde, eps)
+    z, z_tilde = M.rebar.z_and_z_tilde(a, u, v, "coupled")
+    np.testing.assert_array_equal(z_tilde, z)
 
 
 def test_independent_z_tilde_follows_the_conditional_distribution(rng):
     """σ(z̃ − a) is v squeezed into the part of (0, 1) where u gives the same b."""
     a, u, v = draw(rng)
-    _, eps_tilde = M.rebar.noise_pair(a, u, v, "independent")
+    _, z_tilde = M.rebar.z_and_z_tilde(a, u, v, "independent")
     jump = 1 / (1 + np.exp(a))
     squeezed = np.where(u > jump, jump + (1 - jump) * v, jump * v)
-    np.testing.assert_allclose(1 / (1 + np.exp(-eps_tilde)), squeezed, rtol=1e-9)
+    np.testing.assert_allclose(1 / (1 + np.exp(a - z_tilde)), squeezed, rtol=1e-9)
 
 
 def test_coupled_derivative_is_that_of_the_independent_formula(rng):
@@ -108,7 +108,7 @@ def test_coupled_derivative_is_that_of_the_independent_formula(rng):
     jump = 1 / (1 + np.exp(a))
     v = np.where(u > jump, (u - jump) / (1 - jump), u / jump)
     slopes = [
-        elementwise_grad(lambda a: M.rebar.noise_pair(a, u, v, kind)[1])(a)
+        elementwise_grad(lambda a: M.rebar.z_and_z_tilde(a, u, v, kind)[1])(a)
         for kind in ("coupled", "independent")
     ]
     np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-6, atol=1e-9)
@@ -118,11 +118,11 @@ def test_coupled_derivative_is_that_of_the_independent_formula(rng):
 def test_limits_of_the_relaxation(relaxation, mean, rng):
     """T → 0 is the hard bit; T → ∞ the mean σ(a), or 1/2 for the plain Concrete."""
     a, u, _ = draw(rng)
-    eps = M.common.logit(u)
-    keep = np.abs(a + eps) > 0.05
-    cold = M.rebar.relax(a, eps, 1e-3, relaxation)
+    z = a + M.common.logit(u)
+    keep = np.abs(z) > 0.05
+    cold = M.rebar.relax(z, a, 1e-3, relaxation)
     np.testing.assert_allclose(cold[keep], M.common.hard_sample(a, u)[keep], atol=1e-8)
-    hot = M.rebar.relax(a, eps, 1e8, relaxation)
+    hot = M.rebar.relax(z, a, 1e8, relaxation)
     np.testing.assert_allclose(hot, 1 / (1 + np.exp(-a)) if mean else 0.5, atol=1e-6)
 
 
@@ -131,7 +131,7 @@ def test_relaxation_formula(rng):
     a, u, _ = draw(rng)
     T, eps = 0.7, np.log(u) - np.log(1 - u)
     expected = 1 / (1 + np.exp(-(T * T + T + 1) / (T * (T + 1)) * a - eps / T))
-    np.testing.assert_allclose(M.rebar.relax(a, eps, T), expected, rtol=1e-9)
+    np.testing.assert_allclose(M.rebar.relax(a + eps, a, T), expected, rtol=1e-9)
 
 
 # ------------------------------------------------------------------- the decoder's control variate
@@ -145,24 +145,37 @@ def decoder_gradients(m, options, eta, layers=2):
     return dict(zip(model.names, grads))
 
 
-@pytest.mark.parametrize("options", [{}, {"control_variate": "joint"}, {"as_released": True}], ids=str)  # fmt: skip # noqa: E501
-def test_coupled_noise_saves_work_without_a_change(options):
-    """With coupled noise f(σ(z)) = f(σ(z̃)), so p gets REINFORCE's gradient, and one relaxed pass
-    does for two. The code that saves neither (mutations) has to agree with the one that does."""
-    ours, reinforce = (decoder_gradients(M, options, eta) for eta in (1.0, 0.0))
-    full = decoder_gradients(
-        proofs.load([
-            ("rebar", "stop_gradient(params) if coupled else params", "params"),
-            ("rebar", "one_pass = coupled and", "one_pass = False and"),
-        ]),
-        options, 1.0,
-    )  # fmt: skip
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("relaxation", ["rebar", "concrete"])
+def test_one_pass_is_the_plain_form(layers, relaxation):
+    proofs.one_pass_is_plain(M, layers=layers, relaxation=relaxation)
+
+
+@pytest.mark.parametrize("option", [
+    {"conditional": "independent"}, {"control_variate": "joint"}, {"as_released": True},
+], ids=str)  # fmt: skip
+def test_the_plain_form_is_taken_where_one_pass_does_not_apply(option):
+    """With two layers; each option changes the gradient, so that it is not lost on the way."""
+    ours = decoder_gradients(M, option, 1.0)
+    by_hand = decoder_gradients(proofs.load([PLAIN]), option, 1.0)
+    default = decoder_gradients(M, {}, 1.0)
     for name in ours:
-        np.testing.assert_allclose(ours[name], full[name], rtol=1e-9, atol=1e-12)
-        if not name.startswith("q"):
-            np.testing.assert_allclose(full[name], reinforce[name], rtol=1e-9, atol=1e-12)
-        else:
-            assert np.abs(ours[name] - reinforce[name]).max() > 1e-3
+        np.testing.assert_array_equal(ours[name], by_hand[name])
+    assert max(np.abs(ours[name] - default[name]).max() for name in ours) > 1e-3
+
+
+PLAIN = ("rebar", 'if conditional == "coupled" and not several:', "if False:")
+
+
+def test_coupled_noise_leaves_the_decoder_to_reinforce():
+    """With coupled noise f(σ(z)) = f(σ(z̃)) in value, so p gets REINFORCE's gradient."""
+    for option in ({}, {"control_variate": "joint"}, {"as_released": True}):
+        ours, reinforce = (decoder_gradients(M, option, eta) for eta in (1.0, 0.0))
+        for name in ours:
+            if name.startswith("q"):
+                assert np.abs(ours[name] - reinforce[name]).max() > 1e-3
+            else:
+                np.testing.assert_allclose(ours[name], reinforce[name], rtol=1e-9, atol=1e-12)
 
 
 def test_one_eta_per_tensor():
