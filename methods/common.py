@@ -275,6 +275,24 @@ def draw_noise(rng, batch, units, dtype):
     return [tuple(np.clip(uv, NOISE_MARGIN, 1 - NOISE_MARGIN)) for uv in noise]
 
 
+def check_noise(logits, u, v, axes):
+    """logits (D,) and uniforms u, v as arrays, the latter inside (0, 1), for gradient_samples.
+
+    `axes` names those of u and v, such as "nKD", where K ≥ 2. Raises InputError for other shapes.
+    """
+    logits, D = np.asarray(logits), np.size(logits)
+    if logits.ndim != 1:
+        raise InputError(f"logits: the shape has to be (D,), not {logits.shape}")
+    for name, w in (("u", u), ("v", v)):
+        sizes = dict(zip(axes, np.shape(w)))
+        right = np.ndim(w) == len(axes) and np.shape(w) == np.shape(u) and sizes["D"] == D
+        if not right or sizes.get("K", 2) < 2:
+            least = ", K ≥ 2" if "K" in axes else ""
+            shape = f"({', '.join(axes)}), D = {D}{least}"
+            raise InputError(f"{name}: the shape has to be {shape}, not {np.shape(w)}")
+    return logits, *np.clip([u, v], NOISE_MARGIN, 1 - NOISE_MARGIN)
+
+
 class Toy:
     """The smallest model: params = [logits], one layer of bits, bound = f(bits).
 

@@ -210,6 +210,101 @@ def rebar_is_unbiased(m, rng, model_options=(), blocks=100, rows=2000, **options
     return assert_unbiased(m, model, params, x, estimator, rng, blocks, rows)
 
 
+# ---------------------------------------------------------- K samples of an image, by enumeration
+
+
+def product(b):
+    """Not a sum over bits, for D = 1, 2."""
+    return anp.exp(b[:, 0] - 0.4 * b[:, -1]) + anp.sin(2 * b[:, 0] + 3 * b[:, -1]) + 0.5
+
+
+def mean_over_outcomes(m, samples, logits, K):
+    """E of gradient samples, and their variances, over all (2^D)^K outcomes: (D,) each."""
+    u, v, weights = m.toy.outcomes(np.array(logits), K)
+    assert abs(weights.sum() - 1) < 1e-12
+    g = samples(np.array(logits), u, v)
+    return weights @ g, weights @ g**2 - (weights @ g) ** 2
+
+
+def all_bits(model, K):
+    """Every outcome of K samples of the model's bits: a list per layer of (2^(K total), K, D)."""
+    total = sum(model.units)
+    bits = ((np.arange(2 ** (K * total))[:, None] >> np.arange(K * total)) & 1).astype(float)
+    return np.split(bits.reshape(-1, K, total), np.cumsum(model.units)[:-1], axis=-1)
+
+
+def exact_bound_gradient(m, model, params, x, K, multi_sample=True):
+    """Gradient of the mean K-sample bound E[log 1/K Σ_k w_k], like params, by enumeration.
+
+    Without `multi_sample`, that of the mean of log w_k, which is the bound of one sample.
+    """
+    layers = [b[:, :, None] for b in all_bits(model, K)]  # (outcomes, K, 1, D)
+    layers = [np.broadcast_to(b, (*b.shape[:2], len(x), b.shape[3])) for b in layers]
+
+    def expected(params):
+        b, a = model.infer(params, x, lambda layer, logits: layers[layer])
+        log_q = sum(m.common.bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a))
+        f = model.bound(params, x, b, a)  # (outcomes, K, images)
+        L = m.common.log_mean_exp(f, axis=1) if multi_sample else anp.mean(f, axis=1)
+        return [anp.sum(anp.exp(anp.sum(log_q, axis=1)) * L) / len(x)], []
+
+    (grads,), _ = m.common.gradients(expected, params)
+    return grads
+
+
+def mean_estimate(m, model, params, x, K, estimator):
+    """E of `estimator(x, noise)` over all outcomes of K samples, like params, image by image.
+
+    The bits are forced by uniforms next to 0 and 1; so the estimate may depend on bits only.
+    """
+    layers, total = all_bits(model, K), [np.zeros_like(p) for p in params]
+    for image in x:
+        rows = np.tile(image, (K, 1))
+        for outcome in zip(*layers):
+            b, a = model.infer(params, rows, lambda layer, logits: outcome[layer])
+            log_q = sum(m.common.bernoulli_log_prob(b_i, a_i).sum() for b_i, a_i in zip(b, a))
+            u = [np.where(b_i == 1, 1 - 1e-9, 1e-9) for b_i in b]
+            grads = estimator(rows, [(u_i, u_i) for u_i in u])
+            for mean, g in zip(total, grads):
+                mean += np.exp(log_q) / len(x) * g
+    return total
+
+
+TINY = (
+    {"layers": 1},
+    {"layers": 2, "hidden": 1},
+    {"layers": 3, "hidden": 1},
+    {"layers": 1, "task": "predict"},
+    {"layers": 2, "hidden": 1, "task": "predict"},
+    {"layers": 3, "hidden": 1, "task": "predict"},
+)
+
+
+def every_parameter_is_exact(m, estimate, options, model_options, multi_sample, K=2):
+    """The mean estimate of every parameter of a tiny SBN equals the enumerated one to 1e-12."""
+    model, params, x = tiny_sbn(m, **model_options)
+    estimator = lambda x, noise: estimate(model, params, [], x, noise, samples=K, **options)[1]
+    exact = exact_bound_gradient(m, model, params, x, K, multi_sample)
+    for name, mean, g in zip(
+        model.names, mean_estimate(m, model, params, x, K, estimator), exact, strict=True
+    ):
+        assert np.abs(mean - g).max() < 1e-12, (name, np.abs(mean - g).max())
+
+
+def images_are_apart(m, estimate, K=3, **options):
+    """The estimate of two images of K rows is the mean of their own estimates: 1e-13."""
+    rng, (model, params, x) = np.random.default_rng(3), tiny_sbn(m)
+    x, noise = np.repeat(x, K, axis=0), model.draw_noise(rng, 2 * K)
+    call = lambda s: estimate(
+        model, params, [], x[s], [(u[s], v[s]) for u, v in noise], samples=K, **options
+    )
+    parts = [call(slice(0, K)), call(slice(K, 2 * K))]
+    bound, grads, _ = call(slice(None))
+    np.testing.assert_allclose(bound, np.concatenate([p[0] for p in parts]), rtol=1e-13)
+    for g, g_0, g_1 in zip(grads, parts[0][1], parts[1][1]):
+        np.testing.assert_allclose(g, (g_0 + g_1) / 2, rtol=1e-13, atol=1e-14)
+
+
 # ------------------------------------------------------------- the variance, and its own gradient
 
 

@@ -14,26 +14,42 @@ import numpy as np
 from tqdm import tqdm
 
 
-def exact_variance(estimate, model, params, aux, samples=1):
+def outcomes(logits, samples):
+    """All outcomes of K = `samples` draws of D bits, each from one u: u, v (n, K, D), weights (n,).
+
+    n = 2^(K D); the weights are the probabilities. v, which no such estimator uses, is like u.
+    """
+    n, theta = samples * len(logits), sigmoid(np.asarray(logits, np.float64))
+    bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    bits = bits.reshape(-1, samples, len(logits))
+    u = np.where(bits == 1, 1 - theta / 2, (1 - theta) / 2)
+    return u, u, np.prod(np.where(bits == 1, theta, 1 - theta), axis=(1, 2))
+
+
+def exact_variance(estimate, model, params, aux, samples=1, nodes=None):
     """Var of the gradient for one bit's logit, by quadrature: that of the mean of `samples` rows.
 
-    `model` is a Toy of one bit. The rows of the estimator have to be independent, as a baseline
-    taken from the other rows would not leave them; then the variance of the mean is that of one row
-    over their number. Nothing is drawn.
+    `model` is a Toy of one bit. `nodes(logits)` gives u, v and weights (n,): the former (n, 1), by
+    default those of `quadrature`, or (n, K, 1) for estimators that use K rows together. Other rows
+    have to be independent, as a baseline taken from them would not leave them; then the variance
+    of the mean is that of one row over their number. Nothing is drawn.
     """
-    u, v, weights = quadrature(params[0], 60, 10)
+    u, v, weights = nodes(params[0]) if nodes else quadrature(params[0], 60, 10)
+    u, v = u.reshape(-1, 1), v.reshape(-1, 1)  # K consecutive rows a node
     tiled, no_x = [np.tile(params[0], (len(u), 1))], np.zeros((len(u), 0))
     _, (g,), _ = estimate(model, tiled, aux, no_x, [(u, v)])
-    g = g[:, 0] * len(u)  # the mean over the rows undone: a gradient per node
-    return (weights @ g**2 - (weights @ g) ** 2) / samples
+    g = g.reshape(len(weights), -1).sum(axis=1)
+    g = g * len(weights)  # the mean over the nodes undone: a gradient per node
+    K = len(u) // len(weights)
+    return (weights @ g**2 - (weights @ g) ** 2) * K / samples
 
 
-def train_toy(args, methods):
+def train_toy(args, methods, nodes=None):
     """--toy: fit one bit to minimise E[(b − target)²], b ~ Bernoulli(θ), from --samples a step.
 
     `methods` maps a label to (estimate, init_aux). Plots θ, of which the loss is a linear function,
     and the variance of the gradient of a step: its moving average, and exactly, by quadrature, at
-    the parameters of the step.
+    the parameters of the step. `nodes` are those of exact_variance.
     """
     folder, t, every = open_run(args), args.target, max(1, args.steps // 60)
     args.batch_size, no_images = 1, np.zeros((1, 0), np.uint8)
@@ -45,7 +61,9 @@ def train_toy(args, methods):
         for step in tqdm(range(1, args.steps + 1), desc=label, disable=None):
             trainer.step()
             if step % every == 0:
-                exact = exact_variance(estimate, model, trainer.params, trainer.aux, args.samples)
+                exact = exact_variance(
+                    estimate, model, trainer.params, trainer.aux, args.samples, nodes
+                )
                 exact = max(exact, 1e-300)
                 theta = float(sigmoid(trainer.params[0])[0])
                 loss = theta * (1 - t) ** 2 + (1 - theta) * t**2
