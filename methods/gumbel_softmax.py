@@ -26,6 +26,7 @@ bits for grey targets. Their paper has 20 × 10, and anneals.
 import math
 from functools import partial
 
+import vimco
 from categorical import (
     CategoricalToy,
     exact_gradient,
@@ -164,16 +165,13 @@ def score_function(model, params, x, noise, baseline, *, scale=1.0, samples=1):
 def leave_one_out(f):
     """C of every sample in f (images, m), not depending on it. m = 1: the mean of other images.
 
-    m > 1: the bound with this f replaced by the mean of the image's others, as in VIMCO (Mnih &
-    Rezende 2016, arXiv 1602.06725). Raises InputError for a single row.
+    m > 1: the bound with this f replaced by the mean of the image's others, as in vimco.py. Raises
+    InputError for a single row.
     """
     images, m = f.shape
     if f.size < 2:
         raise InputError("--batch-size: the leave-one-out baseline needs two rows")
-    if m == 1:
-        return (np.sum(f) - f) / (images - 1)
-    others = (np.sum(f, axis=1, keepdims=True) - f) / (m - 1)
-    return log_mean_exp(np.where(np.eye(m, dtype=bool), others[..., None], f[:, None]), axis=2)
+    return (np.sum(f) - f) / (images - 1) if m == 1 else vimco.swapped(f)
 
 
 def reinforce(model, params, aux, x, noise, *, samples=1):

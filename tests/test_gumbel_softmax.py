@@ -951,8 +951,8 @@ MUTATIONS = {
     ),
     "VIMCO's mean with the sample itself": (
         leave_one_out_leaves_one_out,
-        ("(np.sum(f, axis=1, keepdims=True) - f) / (m - 1)",
-         "np.sum(f, axis=1, keepdims=True) / m + 0 * f"),
+        ("(np.sum(f, axis=1, keepdims=True) - f) / (K - 1)",
+         "np.sum(f, axis=1, keepdims=True) / K + 0 * f"),
     ),
     "log q in f not differentiated with m > 1": (
         lambda m: reinforce_is_unbiased(m, "generate", 2),
@@ -1023,6 +1023,6 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, (old, new) = MUTATIONS[name]
-    mutated = proofs.load([(("gumbel_softmax", "categorical", "models"), old, new)])
+    mutated = proofs.load([(("gumbel_softmax", "vimco", "categorical", "models"), old, new)])
     with pytest.raises(AssertionError):
         proof(mutated)
