@@ -276,21 +276,19 @@ def draw_noise(rng, batch, units, dtype):
 
 
 def check_noise(logits, u, v, axes):
-    """logits (D,) and uniforms u, v as arrays, the latter inside (0, 1), for gradient_samples.
+    """logits (D,), and u, v inside (0, 1) of the shape (n, K, D) for `axes` "nKD", where K ≥ 2.
 
-    `axes` names those of u and v, such as "nKD", where K ≥ 2. Raises InputError for other shapes.
+    Raises InputError for other shapes.
     """
-    logits, D = np.asarray(logits), np.size(logits)
-    if logits.ndim != 1:
-        raise InputError(f"logits: the shape has to be (D,), not {logits.shape}")
-    for name, w in (("u", u), ("v", v)):
-        sizes = dict(zip(axes, np.shape(w)))
-        right = np.ndim(w) == len(axes) and np.shape(w) == np.shape(u) and sizes["D"] == D
-        if not right or sizes.get("K", 2) < 2:
-            least = ", K ≥ 2" if "K" in axes else ""
-            shape = f"({', '.join(axes)}), D = {D}{least}"
-            raise InputError(f"{name}: the shape has to be {shape}, not {np.shape(w)}")
-    return logits, *np.clip([u, v], NOISE_MARGIN, 1 - NOISE_MARGIN)
+    for name, shape in (("logits", "D"), ("u", axes), ("v", axes)):
+        w = {"logits": logits, "u": u, "v": v}[name]
+        sizes = dict(zip(shape, np.shape(w)))
+        if np.ndim(w) != len(shape) or sizes["D"] != np.size(logits) or sizes.get("K", 2) < 2:
+            right = f"({', '.join(shape)}){', K ≥ 2' * ('K' in shape)}, D = {np.size(logits)}"
+            raise InputError(f"{name}: the shape has to be {right}, not {np.shape(w)}")
+    if np.shape(u) != np.shape(v):
+        raise InputError(f"v: the shape has to be that of u, {np.shape(u)}, not {np.shape(v)}")
+    return np.asarray(logits), *np.clip([u, v], NOISE_MARGIN, 1 - NOISE_MARGIN)
 
 
 class Toy:

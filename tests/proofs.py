@@ -180,15 +180,16 @@ def tiny_sbn(m, layers=2, hidden=2, task="generate", nonlinear=False, seed=1):
     return model, params, np.array([[1.0, 0, 1, 1], [0, 1, 1, 0]])[:, :pixels]
 
 
-def assert_unbiased(m, model, params, x, estimator, rng, blocks=100, rows=2000):
+def assert_unbiased(m, model, params, x, estimator, rng, blocks=100, rows=2000, exact=None):
     """harness.diagnostics.gradient_test at FALSE_ALARM: (largest |t|, bias, scale).
 
     A bias of `bias`, in the worst parameter, would be found with probability .99; `scale` is the
-    largest true gradient.
+    largest true gradient, `exact` or that of the mean bound of one sample.
     """
     result, exact = m.diagnostics.gradient_test(
-        model, params, x, estimator, rng, blocks=blocks, rows=rows, false_alarm=FALSE_ALARM
-    )
+        model, params, x, estimator, rng, blocks=blocks, rows=rows, false_alarm=FALSE_ALARM,
+        exact=exact,
+    )  # fmt: skip
     assert result.passed, str(result)
     return result.t.max(), result.detectable.max(), np.abs(exact).max()
 

@@ -199,7 +199,7 @@ def test_float32_is_kept(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"u": np.zeros((5, 1, 2)) + 0.5}, r"u: the shape has to be \(n, K, D\), D = 2, K ≥ 2"),
+        ({"u": np.zeros((5, 1, 2)) + 0.5}, r"u: the shape has to be \(n, K, D\), K ≥ 2, D = 2"),
         ({"u": np.zeros((5, 3, 1)) + 0.5}, r"u: the shape .* not \(5, 3, 1\)"),
         ({"v": np.zeros((5, 2)) + 0.5}, r"v: the shape"),
         ({"mean": "harmonic"}, "mean: 'harmonic' is unknown; choose from geometric, arithmetic"),

@@ -179,19 +179,18 @@ def mean_test(samples, expected, false_alarm=1e-6, power=0.99):
 
 
 def gradient_test(model, params, x, estimator, rng, *, blocks=100, rows=2000, draw_noise=None,
-                  false_alarm=1e-6, power=0.99):  # fmt: skip
+                  false_alarm=1e-6, power=0.99, exact=None):  # fmt: skip
     """Is the estimator's mean the enumerated gradient? (MeanTest over all parameters, the latter).
 
     `estimator(x, noise)` returns gradients like params of the mean bound of the rows of x. Each of
     `blocks` independent gradients takes `rows` // len(x) draws for every image; `draw_noise(rng,
     rows)` is the model's unless given. For models whose bits can be enumerated (see
-    common.exact_model_gradient). `false_alarm` and `power` are those of `mean_test`.
+    common.exact_model_gradient); `exact`, like params, is there for another objective than the mean
+    bound of one sample. `false_alarm` and `power` are those of `mean_test`.
     """
     draw_noise = draw_noise or model.draw_noise
     flat = lambda grads: np.concatenate([np.ravel(g) for g in grads]).astype(np.float64)
-    exact, tiled = (
-        flat(exact_model_gradient(model, params, x)),
-        np.repeat(x, rows // len(x), axis=0),
-    )
+    exact = flat(exact_model_gradient(model, params, x) if exact is None else exact)
+    tiled = np.repeat(x, rows // len(x), axis=0)
     means = [flat(estimator(tiled, draw_noise(rng, len(tiled)))) for _ in range(blocks)]
     return mean_test(means, exact, false_alarm, power), exact

@@ -1,5 +1,6 @@
 """One bit, fitted by several estimators: the exact variance of each beside the measured one."""
 
+import itertools
 import math
 
 from common import Toy, quadrature, sigmoid
@@ -24,6 +25,46 @@ def outcomes(logits, samples):
     bits = bits.reshape(-1, samples, len(logits))
     u = np.where(bits == 1, 1 - theta / 2, (1 - theta) / 2)
     return u, u, np.prod(np.where(bits == 1, theta, 1 - theta), axis=(1, 2))
+
+
+def pair_cells(logits):
+    """Nodes u, v (n, D) and weights (n,) for antithetic pairs of D bits: n = 6^D.
+
+    θ and 1 − θ cut (0, 1) into three cells for every bit. In each of them b = 1[u > 1 − θ] and
+    b̃ = 1[u < θ] are constant. Two nodes of Gauss in a cell are exact for polynomials up to u³.
+    """
+    nodes = []
+    for theta in sigmoid(np.asarray(logits, np.float64)):
+        edges = np.sort([0, theta, 1 - theta, 1])
+        middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
+        nodes.append([(c + s * h, h) for c, h in zip(middle, half) for s in (-(3**-0.5), 3**-0.5)])
+    u, weights = np.moveaxis([*itertools.product(*nodes)], -1, 0)  # (n, D) each
+    return u, u, np.prod(weights, axis=1)
+
+
+def copula_outcomes(logits, samples):
+    """All outcomes of the K = `samples` bits of ARMS, D units each: u, v (n, K, D), weights (n,).
+
+    A sample has the rarer value, of probability m, if its Dirichlet share exceeds
+    t = 1 − m^(1/(K−1)). s given shares all do so with probability max(1 − s t, 0)^(K−1); inclusion
+    and exclusion make of it that of an outcome. Its u is one that leads there: exp(−share).
+    """
+    units, K = [], samples
+    for m in sigmoid(-np.abs(np.asarray(logits, np.float64))):
+        t, outcomes = 1 - m ** (1 / (K - 1)), []
+        for rare in itertools.product([False, True], repeat=K):
+            s = sum(rare)
+            terms = [(-1) ** j * math.comb(K - s, j) * max(1 - (s + j) * t, 0) ** (K - 1)
+                     for j in range(K - s + 1)]  # fmt: skip
+            if sum(terms) < 1e-15:
+                continue
+            low = min(t, (1 - s * t) / (K - s)) / 2 if s < K else 0
+            low, high = (low, (1 - (K - s) * low) / s) if s else (1 / K, 0)
+            outcomes.append((np.exp(-np.where(rare, high, low)), sum(terms)))
+        units.append(outcomes)
+    u, weights = zip(*(zip(*outcome) for outcome in itertools.product(*units)))
+    u = np.moveaxis(np.array(u), 1, 2)  # (n, K, D)
+    return u, u, np.prod(weights, axis=1)
 
 
 def exact_variance(estimate, model, params, aux, samples=1, nodes=None):
