@@ -165,11 +165,11 @@ defvjp(
 )
 
 
-def mlp(params, h, layer=affine):
-    """A network W1, b1, W2, b2, …: tanh after every affine map `layer(h, W, b)` but the last."""
+def mlp(params, h, activation=tanh, layer=affine):
+    """A network W1, b1, W2, b2, …: the activation after every map `layer(h, W, b)` but the last."""
     *hidden, W, b = params
     for W_i, b_i in zip(hidden[::2], hidden[1::2]):
-        h = tanh(layer(h, W_i, b_i))
+        h = activation(layer(h, W_i, b_i))
     return layer(h, W, b)
 
 

@@ -72,6 +72,15 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
         p.flag("--layers", "stochastic layers", 1, type=COUNT, metavar="L")
         p.flag("--hidden", "units of every layer", 200, type=COUNT, metavar="N")
         p.flag("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
+        p.flag("--activation", "of the layers of --nonlinear", choices=("tanh", "leaky-relu"))
+        p.flag("--slope", "of leaky-relu below 0; default: 0.3", type=number(float, 0, 1))
+        p.flag("--no-centring", "nets see 0 and 1, and pixel logits have no offset by the mean",
+               dest="centring", action="store_false")  # fmt: skip
+        p.flag("--prior", "of the top layer: its logits learned, or fixed at 0",
+               choices=("learned", "fixed"))  # fmt: skip
+        p.flag("--init", "of the weights", choices=("he", "glorot"))
+        p.flag("--beta1", "Adam's average of the gradient", 0.9, type=number(float, 0, 0.99999))
+        p.flag("--beta2", "Adam's average of its square", 0.99999, type=number(float, 0, 0.999999))
     updates = "updates" if steps else f"updates; {by_dataset('steps')}"
     p.flag("--steps", updates, steps, type=COUNT, metavar="N")
     p.flag("--batch-size", "images per update", batch_size, type=COUNT, metavar="N")
@@ -129,6 +138,8 @@ def parse(p, argv=None):
         for key in flags.keys() - RESUME_MAY_CHANGE:
             if getattr(args, key) != flags[key]:
                 p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
+    if hasattr(args, "centring"):
+        check_network(p, args)
     toy = hasattr(args, "target") and args.toy  # of one bit; other toys train nothing
     for key, value in (p.config[args.dataset] | (TOY if toy else {})).items():
         if getattr(args, key, None) is None:
@@ -142,6 +153,16 @@ def given(p, argv=None):
     blank = argparse.Namespace(**{action.dest: absent for action in p._actions})
     values = vars(p.parse_args(argv, blank))
     return {action.dest for action in p._actions if values[action.dest] is not absent}
+
+
+def check_network(p, args):
+    """Refuse flags of the network that the others leave without effect."""
+    if args.activation != "tanh" and not args.nonlinear:
+        p.error("--activation: of the layers that --nonlinear adds; add it")
+    if args.slope is not None and args.activation != "leaky-relu":
+        p.error("--slope: of --activation leaky-relu; add it, or leave --slope away")
+    if args.prior == "fixed" and args.task == "predict":
+        p.error("--prior: --task predict has none; leave one of them away")
 
 
 def end(code, message):

@@ -6,6 +6,7 @@ units; evaluation sees log_weights.
 
 import itertools
 import math
+from functools import partial
 
 from categorical import log_prob, log_softmax
 from common import (
@@ -17,11 +18,32 @@ from common import (
     mlp,
     sigmoid,
     signed,
+    tanh,
 )
 
+import autograd.numpy as anp
 import numpy as np
+from autograd.extend import defjvp, defvjp, primitive
 from scipy.special import logsumexp
 from tqdm import tqdm
+
+
+@primitive
+def leaky_relu(x, slope):
+    return np.where(x > 0, x, slope * x)
+
+
+defvjp(leaky_relu, lambda ans, x, slope: lambda g: anp.where(x > 0, g, slope * g))
+defjvp(leaky_relu, lambda g, ans, x, slope: anp.where(x > 0, g, slope * g))
+
+
+def init_glorot(rng, sizes, dtype):
+    """Weights of mlp, uniform with the variance 2 / (inputs + outputs) of Glorot; biases zero."""
+    params = []
+    for n, m in itertools.pairwise(sizes):
+        weights = math.sqrt(6 / (n + m)) * rng.uniform(-1, 1, (n, m))
+        params += [weights.astype(dtype), np.zeros(m, dtype)]
+    return params
 
 
 class SBN:
@@ -35,21 +57,30 @@ class SBN:
     Nets see x − mean or 2b − 1. Pixel logits have the fixed offset logit(mean), mean (pixels,)
     being that of the training images. Activations may carry leading axes, (..., batch, hidden), to
     run several samples of a batch in one sweep; the bound then is (..., batch).
+
+    To be like others' networks: the `activation` "tanh" or "leaky-relu", the latter with a `slope`;
+    without `centring` nets see x and b as they are, and there is no offset; the `prior` "learned"
+    or "fixed" at P(b = 1) = 1/2, and then no parameter; `init` of the weights "he" or "glorot".
     """
 
     def __init__(
-        self, mean, hidden=200, layers=1, nonlinear=False, task="generate", dtype=np.float32
-    ):
+        self, mean, hidden=200, layers=1, nonlinear=False, task="generate", dtype=np.float32, *,
+        activation="tanh", slope=0.3, centring=True, prior="learned", init="he",
+    ):  # fmt: skip
         self.dtype, self.units, self.task, self.n_inputs = dtype, [hidden] * layers, task, len(mean)
-        self.mean = np.asarray(mean, dtype)
+        self.mean = np.asarray(mean, dtype) * centring
         self.context = len(mean) // 2 if task == "predict" else 0  # pixels given, not modelled
-        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype)
+        self.offset = logit(np.clip(mean, 0.001, 0.999))[self.context :].astype(dtype) * centring
+        leaky = lambda h: leaky_relu(h, slope)
+        self.mlp = partial(mlp, activation={"tanh": tanh, "leaky-relu": leaky}[activation])
+        self.code = signed if centring else lambda b: b  # of bits, as inputs of a net
+        self.init_mlp = {"he": init_mlp, "glorot": init_glorot}[init]
         between = [hidden] * (3 if nonlinear else 1)
         pixels_in, pixels_out = self.context or len(mean), len(mean) - self.context
         self.sizes = {f"q{layer}": [hidden, *between] for layer in range(layers)}
         self.sizes["q0"] = [pixels_in, *between]
         if task == "generate":
-            self.sizes["prior"] = [hidden]
+            self.sizes |= {"prior": [hidden]} if prior == "learned" else {}
             self.sizes |= {f"p{layer}": [hidden, *between] for layer in range(layers - 1, 0, -1)}
         self.sizes["p0"] = [hidden, *between[:-1], pixels_out]
         self.names, self.slices = [], {}
@@ -60,14 +91,15 @@ class SBN:
 
     def _nets(self, params):
         """The flat list of parameters as a dict: q0, q1, …, prior, …, p1, p0."""
-        return {net: params[place] for net, place in self.slices.items()}
+        fixed = {"prior": [np.zeros(self.units[-1], self.dtype)]}
+        return fixed | {net: params[place] for net, place in self.slices.items()}
 
     def init(self, rng):
         params = []
         for net, sizes in self.sizes.items():
             is_prior = net == "prior"
             params += (
-                [np.zeros(sizes, self.dtype)] if is_prior else init_mlp(rng, sizes, self.dtype)
+                [np.zeros(sizes, self.dtype)] if is_prior else self.init_mlp(rng, sizes, self.dtype)
             )
         return params
 
@@ -88,9 +120,9 @@ class SBN:
         activations, logits = [], list(known_logits)
         for layer in range(len(self.units)):
             if layer == len(logits):
-                logits.append(mlp(nets[f"q{layer}"], h))
+                logits.append(self.mlp(nets[f"q{layer}"], h))
             activations.append(sample(layer, logits[layer]))
-            h = signed(activations[layer])
+            h = self.code(activations[layer])
         return activations, logits
 
     def bound(self, params, x, activations, logits):
@@ -117,12 +149,12 @@ class SBN:
         if self.task == "predict":
             return []
         nets, above = self._nets(params), activations[1:]
-        between = [mlp(nets[f"p{i}"], signed(b_i)) for i, b_i in enumerate(above, start=1)]
+        between = [self.mlp(nets[f"p{i}"], self.code(b_i)) for i, b_i in enumerate(above, start=1)]
         return [*between, nets["prior"][0]]
 
     def _pixels(self, nets, h):
         *net, bias = nets["p0"]
-        return mlp([*net, bias + self.offset], signed(h))
+        return self.mlp([*net, bias + self.offset], self.code(h))
 
     def log_weights(self, params, x, n_samples, rng):
         """The bound for n_samples draws of the bits for every row of x: (n_samples, batch)."""
@@ -142,7 +174,7 @@ class SBN:
         logits = np.tile(nets["prior"][0], (n, 1))
         for layer in range(len(self.units) - 1, -1, -1):
             b = draw_bits(rng, logits, logits.shape)
-            logits = mlp(nets[f"p{layer}"], signed(b)) if layer else self._pixels(nets, b)
+            logits = self.mlp(nets[f"p{layer}"], self.code(b)) if layer else self._pixels(nets, b)
         return sigmoid(logits)
 
 

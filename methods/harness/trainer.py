@@ -204,8 +204,15 @@ def train(args, estimate, init_aux, report=lambda model, aux: {}):
     raised see fit.
     """
     data = load_dataset(args.dataset, args.dynamic_binarization)
-    model = SBN(data.train_mean, args.hidden, args.layers, args.nonlinear, args.task)
-    return fit(Trainer(args, data, model, estimate, init_aux, report))
+    model, adam = sbn(args, data.train_mean), {"beta1": args.beta1, "beta2": args.beta2}
+    return fit(Trainer(args, data, model, estimate, init_aux, report, adam=adam))
+
+
+def sbn(args, mean):
+    """The sigmoid belief network that the flags describe."""
+    return SBN(mean, args.hidden, args.layers, args.nonlinear, args.task,
+               activation=args.activation, slope=0.3 if args.slope is None else args.slope,
+               centring=args.centring, prior=args.prior, init=args.init)  # fmt: skip
 
 
 def fit(trainer):
