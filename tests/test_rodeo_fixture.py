@@ -1,0 +1,89 @@
+"""RLOO, DisARM and ARMS on the noise of other people's code: what it returns, element by element.
+
+data/rodeo_fixture.npz holds what github.com/thjashin/rodeo (TensorFlow 2.15, commit cfb4427) gives
+for a small network, ten MNIST images and given uniforms: the gradients of minus the bound, summed
+over the images. Of the largest tensors every 16th row or column is kept.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import proofs
+import pytest
+
+M = proofs.load()
+FILE = Path(__file__).parent / "data" / "rodeo_fixture.npz"
+CASES = {  # in their file: samples of an image, module, options
+    "reinforce_loo_K2": (2, "rloo", {"samples": 2}),
+    "reinforce_loo_K3": (3, "rloo", {"samples": 3}),
+    "disarm_K2": (1, "disarm", {}),
+    "arms_K3": (3, "disarm", {"estimator": "arms", "samples": 3}),
+}
+
+
+def with_offsets(m):
+    """An SBN with one more parameter: an offset of every row's logits, whose gradient is theirs."""
+
+    class Offsets(m.models.SBN):
+        def infer(self, params, x, sample, known_logits=()):
+            _, (a,) = super().infer(params, x, lambda layer, a: a)
+            return super().infer(params, x, sample, [a + params[-1]])
+
+    return Offsets
+
+
+def largest_error(m, case, dtype=np.float64):
+    """The largest deviation of any element, relative to the largest of its array, and its name."""
+    K, module, options = CASES[case]
+    with np.load(FILE) as file:
+        data = dict(file)
+    params = [data[f"{net}_{i}"].astype(dtype) for net in ("enc", "dec") for i in range(6)]
+    network = {"activation": "leaky-relu", "slope": 0.3, "centring": False, "prior": "fixed"}
+    model = with_offsets(m)(np.full(784, 0.5), 20, 1, True, dtype=dtype, **network)
+    x = np.repeat(np.unpackbits(data["x"], axis=1).astype(dtype), K, axis=0)
+    u = np.moveaxis(data["u"][:K], 0, 1).reshape(-1, 20).astype(dtype)  # K rows of an image
+    params.append(np.zeros((len(x), 20), dtype))
+    bound, grads, _ = getattr(m, module).estimate(model, params, [], x, [(u, u)], **options)
+    images = len(x) // K
+    *grads, offsets = (-images * g for g in grads)
+    ours = {f"encgrad_{i}": g for i, g in enumerate(grads[:6])}
+    ours |= {f"decgrad_{i}": g for i, g in enumerate(grads[6:])}
+    ours["encgrad_0"] = ours["encgrad_0"][::16]
+    ours |= {f"decgrad_{i}": ours[f"decgrad_{i}"][..., ::16] for i in (4, 5)}
+    ours["loss"] = -bound.reshape(images, K).mean(axis=1)
+    ours["eta_grads"] = offsets.reshape(images, K, 20).sum(axis=1)
+    names = [key.removeprefix(f"{case}/") for key in data if key.startswith(f"{case}/")]
+    assert len(names) == (14 if module == "rloo" else 7)  # the decoder trains on other samples
+    errors = {}
+    for name in names:
+        theirs = data[f"{case}/{name}"]
+        assert theirs.shape == ours[name].shape
+        errors[name] = np.abs(theirs - ours[name]).max() / np.abs(theirs).max()
+    worst = max(errors, key=errors.get)
+    return errors[worst], worst
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", CASES)
+def test_their_gradients(case, dtype):
+    error, name = largest_error(M, case, dtype)
+    print(f"{case}: {error:.1e} in {name}")
+    assert error < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("case", "file", "old", "new"),
+    [
+        ("reinforce_loo_K3", "rloo", "(K / (K - 1))", "1"),
+        ("disarm_K2", "disarm", "sigmoid(np.abs(a)) / 2", "sigmoid(np.abs(a)) / 2.001"),
+        ("disarm_K2", "disarm", "np.where(antithetic, hard_sample(a, 1 - u[layer])",
+         "np.where(antithetic, hard_sample(a, u[layer] / 2)"),
+        ("arms_K3", "disarm", "np.where(a < 0, rare, ~rare)", "np.where(a < 1, rare, ~rare)"),
+        ("arms_K3", "disarm", "2 * m ** (1 / (samples - 1)) - 1", "m ** (2 / (samples - 1))"),
+        ("reinforce_loo_K2", "models", "np.where(x > 0, x, slope * x)",
+         "np.where(x > 0, x, 0.31 * x)"),
+        ("reinforce_loo_K2", "models", "signed if centring else lambda b: b", "signed"),
+    ],
+)  # fmt: skip
+def test_mutation_is_rejected(case, file, old, new):
+    assert largest_error(proofs.load([(file, old, new)]), case)[0] > 1e-4
