@@ -17,10 +17,17 @@ parameters, a tensor being weighted by 1 / its noise². So (bias / noise)² is t
 parameters of (bias / its own noise)²: about 1 for an unbiased estimator, above 1 for a biased one.
 A tensor in which k agrees with the others to rounding is left out.
 
-Variance × time, variance_k times the milliseconds of a step, decides what to use: n times as many
-samples would divide the first by n and multiply the second by it.
+Every image has --samples rows, which have the same bits for all estimators (but for DisARM's second
+bit). RLOO uses the rows of an image together, the others take the mean over them, and DisARM makes
+a pair of every row. What that costs is in two columns: variance × time, variance_k times the
+milliseconds of a step, and variance × f, times the evaluations of f for an image. n times as many
+samples would divide the variance by n and multiply either cost by it.
 
---toy compares exact values instead, by quadrature, for one bit over a grid of θ and targets t.
+VIMCO and LocalDisARM follow another objective, the bound of all K = --samples samples. They are a
+group of their own, with a μ of their own.
+
+--toy compares exact values instead, by quadrature or enumeration, for one bit over a grid of θ and
+targets t.
 
     python methods/compare.py
 """
@@ -32,15 +39,19 @@ import time
 from functools import partial
 
 import concrete
+import disarm
 import muprop
 import nvil
 import rebar
 import reinforce
+import rloo
+import vimco
 from common import Assign, Toy, exact_gradient, logit, quadrature, sigmoid
 
 from harness import cli, figures
 from harness.runfolder import open_run, write_rows
 from harness.streams import NOISE, stream
+from harness.toy import outcomes, pair_cells
 from harness.trainer import train
 
 import autograd.numpy as anp
@@ -57,11 +68,24 @@ METHODS = {
     "Concrete": (concrete.estimate, concrete.init_aux),
     "REBAR": (partial(rebar.estimate, adapt="eta"), rebar.init_aux),
     "DynamicREBAR": (rebar.estimate, rebar.init_aux),
+    "RLOO": (rloo.estimate, rloo.init_aux),
+    "DisARM": (disarm.estimate, disarm.init_aux),
+    "VIMCO": (vimco.estimate, vimco.init_aux),
+    "LocalDisARM": (partial(disarm.estimate, bound=True), disarm.init_aux),
 }
 BIASED = {"Concrete"}
+OTHER_OBJECTIVE = {"VIMCO", "LocalDisARM"}  # the bound of K samples
+TOGETHER = {"RLOO", *OTHER_OBJECTIVE}  # use the rows of an image together, two at least
 DECAY = 0.999
 ROUNDING = 1e-5  # of |g|²: squared differences below it are the rounding of float32
 COLUMNS = ("variance", "raw_variance", "bias", "noise", "ms")
+
+
+def evaluations(name, layers, samples):
+    """Of f for an image of `samples` rows and a step; those only for the report are not counted."""
+    per_row = {"SimpleMuProp": 2, "MuProp": 2, "REBAR": 1 + layers, "DynamicREBAR": 1 + layers,
+               "DisARM": 1 + layers, "LocalDisARM": 1 + layers}  # fmt: skip
+    return samples * per_row.get(name, 1)
 
 
 def init_aux(rng, model, *, methods):
@@ -125,6 +149,8 @@ def moments(methods, sizes, means, squares, products, count):
     independent x_i has E|m|² = |E x|² + Σ a_i² Var x_i: it is this noise that is taken out of m.
     """
     unbiased = np.array([name not in BIASED for name in methods])
+    other = np.array([name in OTHER_OBJECTIVE for name in methods])
+    reference = (other[:, None] == other) & unbiased  # row k: those whose mean is μ for method k
     weight = 1 - DECAY**count  # what the weights of the averages sum to
     q = (1 - DECAY) / (1 + DECAY) * (2 - weight) / weight
     without = lambda square, mean_square: (  # of one step all is taken for noise
@@ -136,12 +162,12 @@ def moments(methods, sizes, means, squares, products, count):
     for size, m, square, product in zip(sizes, every_mean, squares, products):
         m, square, product = m / weight, square / weight, product / weight**2
         variance = without(square, np.sum(m * m, axis=1))
-        w = unbiased / np.maximum(variance, 1e-6 * square + 1e-300)
-        w = w / np.sum(w)
+        w = reference / np.maximum(variance, 1e-6 * square + 1e-300)  # (methods, methods)
+        w = w / np.sum(w, axis=1, keepdims=True)
         mu = w @ m
-        table[:, 0] += square - mu @ mu
-        plain = unbiased @ m / sum(unbiased)  # as in the authors' code
-        table[:, 1] += weight * square - weight**2 * (plain @ plain)
+        table[:, 0] += square - np.sum(mu * mu, axis=1)
+        plain = reference @ m / np.sum(reference, axis=1, keepdims=True)  # as in the authors' code
+        table[:, 1] += weight * square - weight**2 * np.sum(plain * plain, axis=1)
         to_d = np.eye(K) - w  # d = to_d @ g
         bias_square = np.sum((m - mu) ** 2, axis=1)
         d_square = np.einsum("kj,jl,kl->k", to_d, product, to_d)
@@ -162,20 +188,25 @@ def report(model, aux, *, methods):
     return dict(zip(names, map(float, np.ravel(aux[1]))))
 
 
-def print_table(row, methods):
-    """The table at the last row of the log."""
-    print(f"\n{'':14}log variance      bias     noise  bias / noise   ms/step  variance × ms")
-    for name in methods:
+def print_table(row, methods, layers, samples):
+    """The table at the last row of the log, the K-sample bound in a group of its own."""
+    print(f"\n{'':14}log variance      bias     noise  bias / noise   ms/step  variance × ms"
+          "    f  variance × f")  # fmt: skip
+    ordered = sorted(methods, key=lambda name: name in OTHER_OBJECTIVE)
+    for k, name in enumerate(ordered):
+        if name in OTHER_OBJECTIVE and (k == 0 or ordered[k - 1] not in OTHER_OBJECTIVE):
+            print(f"the bound of {samples} samples, another objective:")
         variance, _, bias, noise, ms = (row[f"{column}/{name}"] for column in COLUMNS)
         note = "  biased" if name in BIASED else ""
         ratio = f"{bias / noise:14.2f}" if noise else f"{'-':>14}"
+        n = evaluations(name, layers, samples)
         print(f"{name:14}{math.log(max(variance, 1e-300)):12.2f}{bias:10.2e}{noise:10.2e}{ratio}"
-              f"{ms:10.2f}{variance * ms:15.2e}{note}")  # fmt: skip
+              f"{ms:10.2f}{variance * ms:15.2e}{n:5}{variance * n:14.2e}{note}")  # fmt: skip
 
 
-def plot(path, rows, methods):
-    """Variance against the step; bias over its noise, and variance × time, at the end."""
-    figure, (left, middle, right) = figures.new_figure(3, 4.2, 3.4)
+def plot(path, rows, methods, layers, samples):
+    """Variance against the step; bias over its noise, and variance × its two costs, at the end."""
+    figure, (left, middle, right, last_axis) = figures.new_figure(4, 4.2, 3.4)
     steps, last = [row["step"] for row in rows], rows[-1]
     for k, name in enumerate(methods):
         variance = np.array([row[f"variance/{name}"] for row in rows])
@@ -190,6 +221,9 @@ def plot(path, rows, methods):
     middle.set_xlim(left=0)
     figures.dots(right, cost, "variance × ms of a step, at the end")
     right.set_xlim(left=0)
+    cost = {name: last[f"variance/{name}"] * evaluations(name, layers, samples) for name in methods}
+    figures.dots(last_axis, cost, "variance × evaluations of f, at the end")
+    last_axis.set_xlim(left=0)
     figures.save(figure, path)
 
 
@@ -201,7 +235,27 @@ TOY = {
     "MuProp": muprop.gradient_samples,
     "Concrete": concrete.gradient_samples,
     "REBAR": rebar.gradient_samples,
+    "RLOO": rloo.gradient_samples,
+    "DisARM": disarm.gradient_samples,
+    "VIMCO": vimco.gradient_samples,
 }
+
+
+def toy_nodes(name, logits, samples):
+    """What the mean over the noise of a method's estimate is: nodes u, v and weights."""
+    if name in TOGETHER:
+        return outcomes(logits, samples)
+    return pair_cells(logits) if name == "DisARM" else quadrature(logits, 2000)
+
+
+def toy_gradient(name, f, logits, samples):
+    """What the method estimates: d/da E[f(b)] of one bit, or d/da E[log 1/K Σ_k exp f(b_k)]."""
+    if name not in OTHER_OBJECTIVE:
+        return float(exact_gradient(f, logits)[0])
+    u, _, weights = outcomes(logits, samples)
+    b, theta = (u[:, :, 0] > 1 - sigmoid(logits)).astype(float), sigmoid(logits)[0]
+    L = np.log(np.mean(np.exp(f(b.reshape(-1, 1))).reshape(b.shape), axis=1))
+    return float(weights @ (L * np.sum(b - theta, axis=1)))
 
 
 def learned_options(name, f, logits, moments_of):
@@ -226,33 +280,41 @@ def learned_options(name, f, logits, moments_of):
 
 
 def compare_toy(args):
-    """Exact mean and variance of a single sample, beside 20,000 measured; T = .5."""
-    folder, rows = open_run(args), []
+    """Exact mean and variance of a single estimate, beside 20,000 measured; T = .5.
+
+    Of one sample, but of --samples for RLOO and VIMCO; the column f has the evaluations.
+    """
+    folder, rows, K = open_run(args), [], args.samples
     rng = stream(args.seed, NOISE)
-    print("target  theta  method      gradient: exact       mean   variance   measured  ns/sample")
+    names = [name for name in TOY if K > 1 or name not in TOGETHER]
+    print("target  theta  method      gradient: exact       mean   variance   measured  ns/sample"
+          "    f")  # fmt: skip
     for target in (0.2, 0.45, 0.499):
         f = lambda b, t=target: anp.sum((b - t) ** 2, axis=-1)
         for theta in (0.1, 0.3, 0.5, 0.7, 0.9):
             logits = np.array([float(logit(theta))])
-            exact = float(exact_gradient(f, logits)[0])
-            u, v, weights = quadrature(logits, 2000)
             noise = np.clip(rng.random((2, 20_000, 1)), 1e-6, 1 - 1e-6)
-            for name, samples in TOY.items():
+            together = np.clip(rng.random((2, 20_000, K, 1)), 1e-6, 1 - 1e-6)
+            for name in names:
+                samples, exact = TOY[name], toy_gradient(name, f, logits, K)
+                u, v, weights = toy_nodes(name, logits, K)
 
-                def moments_of(options, samples=samples):
+                def moments_of(options):
                     g = samples(f, logits, u, v, **options)[:, 0]
                     return weights @ g, max(weights @ g**2 - (weights @ g) ** 2, 0.0)
 
                 options = learned_options(name, f, logits, moments_of)
                 mean, variance = moments_of(options)
                 start = time.perf_counter()
-                measured = samples(f, logits, *noise, **options).var()
+                drawn = together if name in TOGETHER else noise
+                measured = samples(f, logits, *drawn, **options).var()
                 ns = 1e9 * (time.perf_counter() - start) / len(noise[0])
+                n = evaluations(name, 1, K if name in TOGETHER else 1)
                 rows.append({"target": target, "theta": theta, "method": name, "exact": exact,
                              "mean": mean, "variance": variance, "measured_variance": measured,
-                             "ns_per_sample": ns})  # fmt: skip
+                             "ns_per_sample": ns, "evaluations": n})  # fmt: skip
                 print(f"{target:6}{theta:7}  {name:12}{exact:15.6f}{mean:11.6f}{variance:11.2e}"
-                      f"{measured:11.2e}{ns:11.0f}")  # fmt: skip
+                      f"{measured:11.2e}{ns:11.0f}{n:5}")  # fmt: skip
     write_rows(folder / "log.csv", rows)
     if not args.no_plots:
         plot_toy(folder / "toy.png", rows)
@@ -264,7 +326,7 @@ def plot_toy(path, rows):
     targets = sorted({row["target"] for row in rows})
     figure, axes = figures.new_figure(len(targets), 4, 3.6, sharey=True)
     for axis, target in zip(axes, targets):
-        for k, name in enumerate(TOY):
+        for k, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
             mine = [row for row in rows if row["target"] == target and row["method"] == name]
             theta, variance = ([row[key] for row in mine] for key in ("theta", "variance"))
             figures.draw(axis, theta, np.maximum(variance, 1e-12), name, position=k)
@@ -275,32 +337,39 @@ def plot_toy(path, rows):
 
 
 def main(argv=None):
-    p = cli.parser("compare", __doc__, steps=2000)
+    p = cli.parser("compare", __doc__, steps=2000, samples=2)
     p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", choices=[*METHODS])
     p.flag("--methods", "comma-separated; default: all", metavar="A,B,…")
     p.flag("--as-released", "REBAR's published construction, biased", action="store_true")
     args = cli.parse(p, argv)
     if args.toy:
+        if args.samples > 12:
+            p.error("--samples: the toy enumerates all their outcomes; 12 at most")
         return compare_toy(args)
-    methods = list(dict.fromkeys(args.methods.split(",") if args.methods else METHODS))
+    usual = [name for name in METHODS if args.samples > 1 or name not in TOGETHER]
+    methods = list(dict.fromkeys(args.methods.split(",") if args.methods else usual))
     for name in methods:
         if name not in METHODS:
             p.error(f"--methods: '{name}' is unknown; choose from {','.join(METHODS)}")
     if args.follow not in methods:
         p.error(f"--follow: {args.follow} has to be among --methods {args.methods}")
-    if BIASED.issuperset(methods):
+    for name in sorted(TOGETHER.intersection(methods)):
+        if args.samples < 2:
+            p.error(f"--samples: {name} needs two or more of every image")
+    if (BIASED & {*methods}) and (BIASED | OTHER_OBJECTIVE).issuperset(methods):
         p.error("--methods: bias is measured against the unbiased ones; name one of those too")
     if "REINFORCE" in methods and args.batch_size * args.samples < 2:
         p.error("--batch-size: REINFORCE's baseline needs two rows; or leave it out of --methods")
     if args.as_released and args.layers > 1:
         print("--as-released: both REBARs are biased, and in the pooled mean", file=sys.stderr)
-    rebars = {name: {"as_released": args.as_released} for name in ("REBAR", "DynamicREBAR")}
-    ours = partial(estimate, methods=methods, follow=args.follow, options=rebars)
+    options = {name: {"as_released": args.as_released} for name in ("REBAR", "DynamicREBAR")}
+    options |= {name: {"samples": args.samples} for name in ("DisARM", *TOGETHER)}
+    ours = partial(estimate, methods=methods, follow=args.follow, options=options)
     init, log = (partial(function, methods=methods) for function in (init_aux, report))
     folder, rows = train(args, ours, init, log)
-    print_table(rows[-1], methods)
+    print_table(rows[-1], methods, args.layers, args.samples)
     if not args.no_plots:
-        plot(folder / "compare.png", rows, methods)
+        plot(folder / "compare.png", rows, methods, args.layers, args.samples)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import pytest
 from test_runs import SMALL, read_log, run
 
 M = proofs.load()
-UNBIASED = ["REINFORCE", "NVIL", "SimpleMuProp", "MuProp", "REBAR", "DynamicREBAR"]
 
 
 def averages_of(gradients, sizes):
@@ -90,7 +89,7 @@ def test_one_step_and_one_unbiased_method(rng):
 
 def test_the_followed_trajectory_is_the_plain_run(tmp_path):
     """With --follow REINFORCE, the log of reinforce.py to the last bit; all other parts run too."""
-    flags = [*SMALL, "--steps", 52]
+    flags = [*SMALL, "--steps", 52, "--samples", 2]
     assert run("reinforce", *flags, "--out", tmp_path / "plain")[0] == 0
     code, out, err = run("compare", *flags, "--follow", "REINFORCE", "--out", tmp_path / "all")
     assert (code, err) == (0, "")
@@ -111,13 +110,16 @@ def test_concrete_is_found_biased_and_the_variances_are_in_order(tmp_path):
 
     What of the others is not 1 is chance: seeds 0 to 4 have .98 to 1.03, Concrete 2.12 to 2.14.
     """
-    code, *_ = run("compare", "--steps", 800, "--eval-samples", 5, "--out", tmp_path / "run")
+    flags = ["--steps", 800, "--samples", 1, "--eval-samples", 5]
+    code, *_ = run("compare", *flags, "--out", tmp_path / "run")
     assert code == 0
     assert (tmp_path / "run" / "compare.png").stat().st_size > 10_000
     last = {key: float(x) for key, x in read_log(tmp_path / "run")[-1].items()}
-    ratio = {name: last[f"bias/{name}"] / last[f"noise/{name}"] for name in M.compare.METHODS}
+    ratio = {name: last[f"bias/{name}"] / last[f"noise/{name}"]
+             for name in M.compare.METHODS if name not in M.compare.TOGETHER}  # fmt: skip
     assert ratio.pop("Concrete") > 1.5
     assert all(0.9 < x < 1.1 for x in ratio.values()), ratio
+    assert "RLOO" not in str(last)  # of one sample there is none
     order = ["DynamicREBAR", "REBAR", "MuProp", "SimpleMuProp", "REINFORCE"]
     variances = [last[f"variance/{name}"] for name in order]
     assert variances == sorted(variances)
@@ -143,7 +145,7 @@ def test_toy_table(tmp_path):
     assert (code, err) == (0, "")
     with open(tmp_path / "toy" / "log.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 75
+    assert len(rows) == 120
     variance, far = {}, 0
     for row in rows:
         key = row["target"], row["theta"]
@@ -162,17 +164,21 @@ def test_toy_table(tmp_path):
         assert variance[key, "REBAR"] <= nvil + 1e-12  # η = 0 is NVIL
         assert variance[key, "MuProp"] <= nvil + 1e-12  # s1 = 0 is NVIL
         worse += nvil > variance[key, "REINFORCE"]
+        assert variance[key, "DisARM"] <= variance[key, "RLOO"]  # both have two evaluations of f
     assert worse == 2  # E[f], the least-squares baseline, is not the one of least variance
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--methods", "NVIL,VIMCO"], "--methods: 'VIMCO' is unknown; choose from REINFORCE,"),
+        (["--methods", "NVIL,ARSM"], "--methods: 'ARSM' is unknown; choose from REINFORCE,"),
         (["--follow", "MuProp", "--methods", "NVIL"], "--follow: MuProp has to be among --methods"),
-        (["--follow", "VIMCO"], "--follow"),
+        (["--follow", "ARSM"], "--follow"),
+        (["--samples", "1", "--methods", "NVIL,RLOO", "--follow", "NVIL"], "--samples: RLOO needs"),
+        (["--follow", "VIMCO", "--methods", "VIMCO,Concrete"], "--methods: bias is measured"),
+        (["--toy", "--samples", "13"], "--samples: the toy enumerates all their outcomes"),
         (["--follow", "Concrete", "--methods", "Concrete"], "--methods: bias is measured against"),
-        (["--batch-size", "1"], "--batch-size: REINFORCE's baseline needs two rows"),
+        (["--batch-size", "1", "--samples", "1"], "--batch-size: REINFORCE's baseline needs two"),
     ],
 )
 def test_bad_input(flags, message):
@@ -180,3 +186,63 @@ def test_bad_input(flags, message):
     assert code == 2
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_the_bound_of_k_samples_is_a_group_of_its_own(rng):
+    """A method of another objective, whose mean is elsewhere, changes no number of the others."""
+    methods, n, sizes = ["NVIL", "Concrete", "RLOO", "VIMCO", "LocalDisARM"], 20, [15, 25]
+    g = rng.standard_normal((n, 5, 40))
+    g[:, 3:] += 100
+    all_five = M.compare.moments(methods, sizes, *averages_of(g, sizes), n)
+    first = M.compare.moments(methods[:3], sizes, *averages_of(g[:, :3], sizes), n)
+    second = M.compare.moments(["RLOO", "NVIL"], sizes, *averages_of(g[:, 3:], sizes), n)
+    np.testing.assert_allclose(all_five[:3], first, rtol=1e-9)
+    np.testing.assert_allclose(all_five[3:], second, rtol=1e-9)
+    assert all_five[3, 2] < 2  # not the distance from the others' mean, 100
+
+
+def test_all_estimators_get_the_same_bits_and_pay_for_f(tmp_path):
+    """Two layers, two rows an image: RLOO's bound is REINFORCE's; the columns of the table."""
+    flags = [*SMALL, "--steps", 12, "--layers", 2, "--follow", "RLOO", "--lr", "1e-9"]
+    names = "REINFORCE,RLOO,DisARM,VIMCO,LocalDisARM,REBAR"
+    code, out, err = run("compare", *flags, "--methods", names, "--out", tmp_path / "a")
+    assert (code, err) == (0, "")
+    flags[flags.index("RLOO")] = "REINFORCE"
+    assert run("compare", *flags, "--methods", names, "--out", tmp_path / "b")[0] == 0
+    bounds = [float(read_log(tmp_path / x)[-1]["train_bound"]) for x in "ab"]
+    assert bounds[0] == pytest.approx(bounds[1], abs=1e-4)
+    lines = {line.split()[0]: line.split() for line in out.splitlines() if "e-0" in line}
+    f = {"REINFORCE": 2, "RLOO": 2, "DisARM": 6, "VIMCO": 2, "LocalDisARM": 6, "REBAR": 6}
+    assert {name: int(line[-2]) for name, line in lines.items()} == f
+    last = read_log(tmp_path / "a")[-1]
+    for name, n in f.items():
+        assert float(lines[name][-1]) == pytest.approx(
+            n * float(last[f"variance/{name}"]), rel=0.01
+        )
+    assert out.index("DisARM") < out.index("the bound of 2 samples") < out.index("VIMCO")
+
+
+def test_toy_of_several_samples(tmp_path):
+    """RLOO's variance with K = 4 below that with 2; VIMCO's exact gradient is that of its bound."""
+    rows = {}
+    for K in (2, 4):
+        code, _, err = run(
+            "compare", "--toy", "--samples", K, "--no-plots", "--out", tmp_path / f"{K}"
+        )
+        assert (code, err) == (0, "")
+        for row in read_log(tmp_path / f"{K}"):
+            rows[K, row["target"], row["theta"], row["method"]] = row
+    for target, theta in {key[1:3] for key in rows}:
+        two, four = (rows[K, target, theta, "RLOO"] for K in (2, 4))
+        assert float(four["variance"]) <= float(two["variance"])
+        assert (two["evaluations"], four["evaluations"]) == ("2", "4")
+        vimco = rows[4, target, theta, "VIMCO"]
+        t, p = float(target), float(theta)
+        E = lambda p: sum(
+            math.comb(4, c) * p**c * (1 - p) ** (4 - c)
+            * math.log((c * math.exp((1 - t) ** 2) + (4 - c) * math.exp(t**2)) / 4)
+            for c in range(5)
+        )  # fmt: skip
+        slope = (E(p + 1e-5) - E(p - 1e-5)) / 2e-5 * p * (1 - p)
+        assert float(vimco["exact"]) == pytest.approx(slope, abs=1e-8)
+        assert float(vimco["mean"]) == pytest.approx(slope, abs=1e-8)
