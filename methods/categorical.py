@@ -8,11 +8,7 @@ for noise, (batch, N, K). Nothing here estimates a gradient; gumbel_softmax.py d
 import itertools
 import math
 
-from common import (  # before numpy: it chooses the number of BLAS threads
-    InputError,
-    gradients,
-    stop_gradient,
-)
+from common import NOISE_MARGIN, InputError, gradients, shaped, stop_gradient, value_of
 
 import autograd.numpy as np
 from autograd.extend import defvjp, primitive
@@ -65,9 +61,6 @@ def cdf(y, a, temperature):
     return np.exp(log_softmax(a - temperature * y)[..., -1])
 
 
-# ------------------------------------------------------------------------------------- the model
-
-
 # --------------------------------------------------------------------- a few variables, exactly
 
 
@@ -85,17 +78,34 @@ class CategoricalToy:
 
     def bound(self, params, x, activations, logits):
         (b,) = activations
-        return np.reshape(self.f(np.reshape(b, (-1, *b.shape[-2:]))), b.shape[:-2])
+        return np.reshape(value_of(self.f, np.reshape(b, (-1, *b.shape[-2:]))), b.shape[:-2])
+
+
+def check_logits(logits):
+    """logits (D, K) as floats; −∞, of a class that never comes, becomes −1e4. Raises InputError."""
+    logits = shaped("logits", logits, D=None, K=None)
+    if not np.all(np.any(np.isfinite(logits), axis=1)) or np.any(logits == np.inf):
+        raise InputError("logits: each variable needs a class with a finite logit, and none of +∞")
+    return np.maximum(logits, -1e4)
+
+
+def check_samples(logits, u, v):
+    """logits (D, K), u and v (n, D, K), checked for `gradient_samples`; uniforms inside (0, 1)."""
+    logits = check_logits(logits)
+    u = shaped("u", u, n=None, D=len(logits), K=logits.shape[1])
+    v = shaped("v", v, n=len(u), D=len(logits), K=logits.shape[1])
+    return logits, *(np.clip(w, NOISE_MARGIN, 1 - NOISE_MARGIN) for w in (u, v))
 
 
 def exact_gradient(f, logits):
     """d/dlogits E[f(b)] by enumeration: (D, K). Raises InputError above 65,536 outcomes."""
-    D, K = np.shape(logits)
+    logits = check_logits(np.asarray(logits, np.float64))
+    D, K = logits.shape
     if K**D > 2**16:
         raise InputError(f"enumeration is for at most 65,536 outcomes, not {K}^{D}")
     b = np.eye(K)[list(itertools.product(range(K), repeat=D))]  # (K^D, D, K)
-    mean = lambda logits: ([np.sum(np.exp(log_prob(b, logits[0])) * f(b))], [])
-    ((gradient,),), _ = gradients(mean, [np.asarray(logits, np.float64)])
+    mean = lambda logits: ([np.sum(np.exp(log_prob(b, logits[0])) * value_of(f, b))], [])
+    ((gradient,),), _ = gradients(mean, [logits])
     return gradient
 
 

@@ -3,7 +3,7 @@
     numerics        sigmoid, softplus, logit, affine, bernoulli_log_prob: all twice differentiable
     tracing         stop_gradient, with_slope, gradients, jvp
     model           Toy, the smallest one
-    ground truth    exact_gradient, exact_model_gradient, quadrature
+    ground truth    exact_gradient, quadrature
 
 Bounds are in nats and are maximised. One BLAS thread (at batch 24 a second one is slower) unless
 OPENBLAS_NUM_THREADS says otherwise, so import this before numpy.
@@ -23,7 +23,7 @@ import numpy as np
 from autograd.core import JVPNode, VJPNode, add_outgrads, vspace
 from autograd.extend import defjvp, defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
-from autograd.tracer import isbox, new_box, toposort, trace_stack
+from autograd.tracer import getval, isbox, new_box, toposort, trace_stack
 from scipy.special import ndtri
 
 
@@ -32,6 +32,36 @@ NOISE_MARGIN = 1e-6  # uniforms stay in [margin, 1 − margin], so that logit(u)
 
 class InputError(ValueError):
     """The user asked for the impossible; the message names the flag or file and the remedy."""
+
+
+def one_of(name, value, choices):
+    """The value, if it is one of the choices; raises InputError naming the argument if not."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name}: choose from {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def shaped(name, value, **axes):
+    """The value as floats with axes of these sizes (None: any). Raises InputError, also for NaN."""
+    value = np.asarray(value)
+    value = value if value.dtype in (np.float32, np.float64) else value.astype(np.float64)
+    fits = all(size in (None, n) for size, n in zip(axes.values(), value.shape))
+    if value.ndim != len(axes) or not fits or np.isnan(value).any():
+        right = ", ".join(axis if size is None else str(size) for axis, size in axes.items())
+        raise InputError(f"{name}: has to be numbers of shape ({right}), not {value.shape} or NaN")
+    return value
+
+
+def check_samples(logits, u, v, **samples):
+    """logits (D,), and u and v (n, D) or, with samples K=None, (n, K, D), for `gradient_samples`.
+
+    Uniforms are kept inside (0, 1). A logit of ±∞, of a bit that is always 0 or 1, becomes ±1e4.
+    """
+    logits = np.clip(shaped("logits", logits, D=None), -1e4, 1e4)
+    axes = {"n": None, **samples, "D": len(logits)}
+    u = np.clip(shaped("u", u, **axes), NOISE_MARGIN, 1 - NOISE_MARGIN)
+    v = shaped("v", v, **dict(zip(axes, u.shape)))
+    return logits, u, np.clip(v, NOISE_MARGIN, 1 - NOISE_MARGIN)
 
 
 # ---------------------------------------------------------------------------------------- numerics
@@ -55,17 +85,9 @@ def tanh(x):
     return np.tanh(x)
 
 
-@primitive
-def signed(b):
-    """2b − 1: bits as −1 and 1."""
-    return 2 * b - 1
-
-
-defvjp(signed, lambda ans, b: lambda g: 2 * g)
 defvjp(sigmoid, lambda ans, x: lambda g: g * ans * (1 - ans))
 defvjp(tanh, lambda ans, x: lambda g: g * (1 - ans * ans))
 defvjp(softplus, lambda ans, x: lambda g: g * sigmoid(x))
-defjvp(signed, lambda g, ans, b: 2 * g)
 defjvp(sigmoid, lambda g, ans, x: g * ans * (1 - ans))
 defjvp(tanh, lambda g, ans, x: g * (1 - ans * ans))
 defjvp(softplus, lambda g, ans, x: g * sigmoid(x))
@@ -190,11 +212,6 @@ def hard_sample(logits, u):
     return (z > 0).astype(z.dtype)
 
 
-def draw_bits(rng, logits, shape):
-    """Bernoulli(sigmoid(logits)) bits of the given shape; not to be differentiated."""
-    return (rng.random(shape, logits.dtype) < sigmoid(logits)).astype(logits.dtype)
-
-
 # ----------------------------------------------------------------------------------------- tracing
 
 
@@ -212,8 +229,7 @@ def stop_gradient(x):
 def with_slope(value, a, slope):
     """`value`, with the derivative `slope` by a (arrays of one shape) whatever it was made from.
 
-    For what is known in value and slope but not differentiable as computed: z̃ of REBAR,
-    straight-through. `value` and `slope` should not be traced, or be cut by stop_gradient.
+    `value` and `slope` should not be traced: cut them by stop_gradient.
     """
     return value + slope * (a - stop_gradient(a))
 
@@ -232,8 +248,7 @@ def gradients(f, params):
 
 
 def _backward(scalar, params, roots):
-    # autograd's own grad keeps one root; a tuple of arguments would cost it a zero-filled copy of
-    # every parameter at each access
+    # autograd's own grad keeps one root, and would fill a copy of every parameter at each access
     reached, inputs = {}, set(roots)
     if isbox(scalar):
         pending = {scalar._node: (vspace(scalar._value).ones(), False)}
@@ -266,29 +281,23 @@ def jvp(f, inputs, direction):
     return values, slopes, stop_gradient(rest)
 
 
-# ------------------------------------------------------------------------------------------- model
-
-
 def draw_noise(rng, batch, units, dtype):
     """Per stochastic layer a pair (u, v) of uniforms in (0, 1), each of shape (batch, units)."""
     noise = [rng.random((2, batch, n), dtype=dtype) for n in units]
     return [tuple(np.clip(uv, NOISE_MARGIN, 1 - NOISE_MARGIN)) for uv in noise]
 
 
-def check_noise(logits, u, v, axes):
-    """logits (D,), and u, v inside (0, 1) of the shape (n, K, D) for `axes` "nKD", where K ≥ 2.
-
-    Raises InputError for other shapes.
-    """
-    for name, shape in (("logits", "D"), ("u", axes), ("v", axes)):
-        w = {"logits": logits, "u": u, "v": v}[name]
-        sizes = dict(zip(shape, np.shape(w)))
-        if np.ndim(w) != len(shape) or sizes["D"] != np.size(logits) or sizes.get("K", 2) < 2:
-            right = f"({', '.join(shape)}){', K ≥ 2' * ('K' in shape)}, D = {np.size(logits)}"
-            raise InputError(f"{name}: the shape has to be {right}, not {np.shape(w)}")
-    if np.shape(u) != np.shape(v):
-        raise InputError(f"v: the shape has to be that of u, {np.shape(u)}, not {np.shape(v)}")
-    return np.asarray(logits), *np.clip([u, v], NOISE_MARGIN, 1 - NOISE_MARGIN)
+def value_of(f, b):
+    """f(b), checked: floats, one a row of b. Raises InputError naming f for anything else."""
+    try:
+        value = f(b)
+    except TypeError as error:
+        raise InputError(f"f: {error}; write it with autograd.numpy, for floats") from error
+    if np.shape(value) != (len(b),) or np.asarray(getval(value)).dtype.kind != "f":
+        raise InputError(
+            f"f: has to return floats of shape (n,), here ({len(b)},), not {value!r:.80}"
+        )
+    return value
 
 
 class Toy:
@@ -319,7 +328,7 @@ class Toy:
 
     def bound(self, params, x, activations, logits):
         h = activations[0]
-        return anp.reshape(self.f(_rows(h)), h.shape[:-1])
+        return anp.reshape(value_of(self.f, _rows(h)), h.shape[:-1])
 
     def bound_terms(self, params, x, activations, logits):
         return [self.bound(params, x, activations, logits)]
@@ -331,35 +340,22 @@ class Toy:
 # ------------------------------------------------------------------------------------ ground truth
 
 
-def exact_model_gradient(model, params, x):
-    """Exact gradient of the mean bound over the rows of x, a list like params, by enumeration.
-
-    Raises InputError (a ValueError) above 16 hidden bits.
-    """
-    total = sum(model.units)
-    if total > 16:
-        raise InputError(f"enumeration is for at most 16 hidden bits, not {total}: use fewer units")
-    bits = (np.arange(2**total)[:, None] >> np.arange(total)) & 1  # (2^total, total)
-    shape = (2**total, len(x), total)
-    bits = np.broadcast_to(bits[:, None, :], shape).astype(model.dtype)
-    layers = np.split(bits, np.cumsum(model.units)[:-1], axis=-1)
-
-    def expected_bound(params):
-        b, a = model.infer(params, x, lambda layer, logits: layers[layer])
-        log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a))  # (2^total, batch)
-        return [anp.sum(anp.exp(log_q) * model.bound(params, x, b, a)) / len(x)], []
-
-    (grads,), _ = gradients(expected_bound, params)
-    return grads
-
-
 def exact_gradient(f, logits):
     """d/dlogits E[f(b)] for b ~ Bernoulli(sigmoid(logits)), exactly: (D,); f maps (n, D) to (n,).
 
-    Raises InputError (a ValueError) for D > 16.
+    Raises InputError, a ValueError, for D > 16, for another shape and for another f.
     """
-    logits = np.asarray(logits, np.float64)
-    return exact_model_gradient(Toy(f, len(logits)), [logits], np.zeros((1, 0)))[0]
+    logits = np.clip(shaped("logits", np.asarray(logits, np.float64), D=None), -1e4, 1e4)
+    b = all_bits(len(logits))
+    weighted = lambda p: anp.exp(bernoulli_log_prob(b, p[0])) * value_of(f, b)
+    ((gradient,),), _ = gradients(lambda p: ([anp.sum(weighted(p))], []), [logits])
+    return gradient
+
+
+def all_bits(n):  # (2^n, n)
+    if n > 16:
+        raise InputError(f"enumeration is for at most 16 hidden bits, not {n}: use fewer units")
+    return ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(float)
 
 
 def quadrature(logits, n_u=500, n_v=1):
@@ -378,19 +374,6 @@ def quadrature(logits, n_u=500, n_v=1):
 
 
 class Assign(NamedTuple):
-    """In place of a gradient of aux: the tensor is not learned but a state, with this new value.
-
-    For moving averages, step counts and numbers to log: they are in the checkpoint like all of aux.
-    """
+    """In place of a gradient of aux: the tensor is a state, as a moving average, of this value."""
 
     value: np.ndarray
-
-
-def assign_state(aux, aux_grads):
-    """Carry out what is to be assigned to tensors of aux; returns the gradients of the others."""
-    gradients = []
-    for tensor, g in zip(aux, aux_grads):
-        if isinstance(g, Assign):
-            tensor[...] = g.value
-        gradients.append(np.zeros_like(tensor) if isinstance(g, Assign) else g)
-    return gradients

@@ -26,6 +26,7 @@ decay, Adam as for every method here. Variables of K classes are in gumbel_softm
 """
 
 import math
+import warnings
 from functools import partial
 
 import reinforce
@@ -34,13 +35,16 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
     Toy,
     bernoulli_log_prob,
+    check_samples,
     gradients,
     hard_sample,
     log_mean_exp,
     logit,
+    one_of,
     sigmoid,
     softplus,
     stop_gradient,
+    value_of,
 )
 from harness import cli
 from harness.toy import train_toy
@@ -50,6 +54,7 @@ import autograd.numpy as np
 
 TEMPERATURE = {"log-mass": 0.5, "density": 2 / 3}  # the latter and the prior's: Maddison et al.
 PRIOR_TEMPERATURE = MIN_TEMPERATURE = 0.5
+RELAXATIONS = ("concrete", "rebar")
 NO_DENSITY = "--objective density: it needs --relaxation concrete and no --straight-through"
 
 # ---------------------------------------------------- the binary Concrete distribution, of h = σ(y)
@@ -155,6 +160,24 @@ def estimate(model, params, aux, x, noise, *, temperature=None, anneal_rate=None
 # ------------------------------------------------------------------------------------ toy and main
 
 
+def positive(name, value):
+    """The value, if it is a finite number above 0; raises InputError naming the argument if not."""
+    if np.ndim(value) or not 0 < value < math.inf:
+        raise InputError(f"{name}: has to be a number above 0, not {value}")
+    return value
+
+
+def check_slope(f, h):
+    """Raise InputError if f varies over the rows of relaxed bits h (n, D), but its slope is 0."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # autograd's, of an f that is not traced at all
+        ((slope,),), values = gradients(lambda p: ([np.sum(value_of(f, p[0]))], f(p[0])), [h])
+    if not np.any(slope) and np.ptp(values) > 0:
+        raise InputError("f: has slope 0 wherever it was tried, but varies: it jumps between bits")
+
+
 def gradient_samples(f, logits, u, v, *, temperature=0.5, relaxation="concrete",
                      straight_through=False):  # fmt: skip
     """n independent single-sample estimates, biased, of d/dlogits E[f(b)]: (n, D).
@@ -162,8 +185,12 @@ def gradient_samples(f, logits, u, v, *, temperature=0.5, relaxation="concrete",
     f maps (n, D) to (n,) and has to be differentiable. `logits` has shape (D,), the uniforms u and
     v (n, D); v is not used.
     """
+    logits, u, v = check_samples(logits, u, v)
+    positive("temperature", temperature)
+    one_of("relaxation", relaxation, RELAXATIONS)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     model, x = Toy(f, len(logits)), np.zeros((len(u), 0))
+    check_slope(f, sigmoid(sample(logits, u, temperature)))
     *_, (grads,) = concrete(model, [tiled], x, [(u, v)], temperature, relaxation=relaxation,
                             straight_through=straight_through)  # fmt: skip
     return len(u) * grads
@@ -183,7 +210,7 @@ def toy(args, estimate):
 def main(argv=None):
     p, positive = cli.parser("concrete", __doc__), cli.POSITIVE
     p.flag("--objective", "f(h), see above", choices=("log-mass", "density"))
-    p.flag("--relaxation", "of the bits", choices=("concrete", "rebar"))
+    p.flag("--relaxation", "of the bits", choices=RELAXATIONS)
     p.flag("--straight-through", "hard bits forward, relaxed backward", action="store_true")
     p.flag("--temperature", "T; default: 0.5, with density 2/3", type=positive)
     p.flag("--prior-temperature", "T of p, with density", PRIOR_TEMPERATURE, type=positive)

@@ -39,7 +39,7 @@ import rloo
 from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
     Toy,
-    check_noise,
+    check_samples,
     gradients,
     hard_sample,
     log_mean_exp,
@@ -204,10 +204,8 @@ def gradient_samples(f, logits, u, v, *, estimator="disarm", bound=False):
     pairs; for "arms", and for the `bound` E[log 1/K Σ_k exp f(b_k)] of K samples, (n, K, D). v is
     not used. Raises InputError (a ValueError) for other shapes and an unknown estimator.
     """
-    if estimator == "arms" or bound:
-        logits, u, v = check_noise(logits, u, v, "nKD")
-    else:
-        logits, u, v = check_noise(logits, u, v, "nPD" if np.ndim(u) == 3 else "nD")
+    axis = {"K": None} if estimator == "arms" or bound else {"P": None} if np.ndim(u) == 3 else {}
+    logits, u, v = check_samples(logits, u, v, **axis)
     n, samples, D = len(u), u[0].size // len(logits), len(logits)
     tiled = np.tile(logits, (n * samples, 1))  # one row of logits per sample, so one gradient each
     noise = [(np.reshape(u, (-1, D)), np.reshape(v, (-1, D)))]

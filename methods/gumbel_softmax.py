@@ -29,6 +29,7 @@ from functools import partial
 import vimco
 from categorical import (
     CategoricalToy,
+    check_samples,
     exact_gradient,
     gumbel,
     hard_sample,
@@ -45,10 +46,12 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     init_mlp,
     log_mean_exp,
     mlp,
+    one_of,
     sigmoid,
     softplus,
     stop_gradient,
 )
+from concrete import positive
 from harness import cli, figures
 from harness.data import load_dataset
 from harness.models import CategoricalNet
@@ -56,6 +59,8 @@ from harness.runfolder import open_run
 from harness.trainer import Trainer, fit
 
 import autograd.numpy as np
+
+OBJECTIVES = ("kl", "log-mass", "density")
 
 # ------------------------------------------------------------------------- through the relaxation
 
@@ -102,6 +107,7 @@ def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_t
 
 def check(task, objective, straight_through, samples):
     """Raise InputError where f(h) is not defined."""
+    one_of("objective", objective, OBJECTIVES)
     if task == "generate" and objective == "density" and straight_through:
         raise InputError("--straight-through: hard samples have no density; leave one of them away")
     if task == "generate" and objective == "kl" and samples > 1:
@@ -162,7 +168,7 @@ def score_function(model, params, x, noise, baseline, *, scale=1.0, samples=1):
     return L, grads
 
 
-def leave_one_out(f):
+def mean_of_others(f):
     """C of every sample in f (images, m), not depending on it. m = 1: the mean of other images.
 
     m > 1: the bound with this f replaced by the mean of the image's others, as in vimco.py. Raises
@@ -170,13 +176,13 @@ def leave_one_out(f):
     """
     images, m = f.shape
     if f.size < 2:
-        raise InputError("--batch-size: the leave-one-out baseline needs two rows")
+        raise InputError("--batch-size: the mean over the other rows needs two rows")
     return (np.sum(f) - f) / (images - 1) if m == 1 else vimco.swapped(f)
 
 
 def reinforce(model, params, aux, x, noise, *, samples=1):
     """The score function with that baseline: L, gradients like params (ascent), []."""
-    return *score_function(model, params, x, noise, leave_one_out, samples=samples), []
+    return *score_function(model, params, x, noise, mean_of_others, samples=samples), []
 
 
 def init_nvil(rng, model):
@@ -211,6 +217,7 @@ def rebar(model, params, x, noise, temperature, eta, baseline, *, conditional="c
     The terms with η are summed over the layer that is relaxed; below it are the b, and above it
     plain relaxed samples, the same for h and h̃. η is one per parameter, C a number or (batch,).
     """
+    one_of("conditional", conditional, ("coupled", "independent"))
     u = [u_i for u_i, _ in noise]
 
     def surrogates(params):
@@ -300,7 +307,11 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
 
     f maps one-hots (n, D, K) to (n,). `logits` has shape (D, K), the uniforms u and v (n, D, K); v
     only matters for conditional "independent". Options are those of gumbel_softmax or of rebar.
+    Raises InputError, a ValueError, for other shapes and options.
     """
+    one_of("estimator", estimator, ("gumbel-softmax", "reinforce", "rebar"))
+    logits, u, v = check_samples(logits, u, v)
+    positive("temperature", temperature)
     tiled, x = [np.tile(logits, (len(u), 1, 1))], np.zeros((len(u), 0))  # a gradient per sample
     model, noise = CategoricalToy(f), [(u, v)]
     if estimator == "gumbel-softmax":
@@ -377,7 +388,7 @@ def main(argv=None):
     p.flag("--hidden", "widths of tanh layers; default: 512 256, with --task predict none",
            type=count, nargs="*", metavar="WIDTH")  # fmt: skip
     p.flag("--prior", "p(b)", choices=("uniform", "learned"))
-    p.flag("--objective", "f(h), see above", choices=("kl", "log-mass", "density"))
+    p.flag("--objective", "f(h), see above", choices=OBJECTIVES)
     p.flag("--straight-through", "hard forward, relaxed backward", action="store_true")
     p.flag("--temperature", "T, or its first value; default: 0.5, with density 2/3, annealed 1",
            type=positive)  # fmt: skip

@@ -26,6 +26,7 @@ import reinforce
 from common import (  # before numpy: it chooses the number of BLAS threads
     Toy,
     bernoulli_log_prob,
+    check_samples,
     gradients,
     hard_sample,
     init_mlp,
@@ -134,6 +135,7 @@ def gradient_samples(f, logits, u, v, *, s0=1.0, s1=1.0, baseline=0.0, simple=Fa
     `logits` has shape (D,), the uniforms u and v (n, D); v is not used. f has to be differentiable,
     but for `simple`, which is REINFORCE with the baseline s0 f(σ(logits)) + baseline.
     """
+    logits, u, v = check_samples(logits, u, v)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     model, x = Toy(f, len(logits)), np.zeros((len(u), 0))
     s0, s1, baseline = (np.full((1, 1), value) for value in (s0, s1, baseline))

@@ -30,6 +30,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     Assign,
     Toy,
     bernoulli_log_prob,
+    check_samples,
     gradients,
     hard_sample,
     init_mlp,
@@ -115,6 +116,7 @@ def gradient_samples(f, logits, u, v, *, baseline=0.0):
 
     `logits` has shape (D,), the uniforms u and v (n, D); v is not used. C is the number `baseline`.
     """
+    logits, u, v = check_samples(logits, u, v)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     x, model = np.zeros((len(u), 0)), Toy(f, len(logits))
     aux = [np.zeros((0, 1)), np.zeros(1), np.zeros((1, 1)), np.full(1, baseline), *np.zeros((2, 1))]

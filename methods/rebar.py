@@ -32,22 +32,29 @@ import reinforce
 from common import (  # before numpy: it chooses the number of BLAS threads
     Toy,
     bernoulli_log_prob,
+    check_samples,
     gradients,
     hard_sample,
     init_mlp,
     jvp,
     logit,
     mlp,
+    one_of,
+    shaped,
     sigmoid,
     softplus,
     stop_gradient,
     with_slope,
 )
+from concrete import check_slope, positive
 from harness import cli
 from harness.toy import train_toy
 from harness.trainer import train
 
 import autograd.numpy as np
+
+RELAXATIONS, CONDITIONALS = ("rebar", "concrete"), ("coupled", "independent")
+CONTROL_VARIATES = ("per-layer", "joint")
 
 # --------------------------------------------------------------------------------- the estimator
 
@@ -116,6 +123,7 @@ def rebar(model, params, x, noise, temperature, eta, baseline, **options):
     `baseline` a scalar or (batch,). The options are those of `surrogates`.
     """
     if np.ndim(eta):
+        shaped("eta", eta, tensors=len(params))
         f_b, r, c = r_and_c(model, params, x, noise, temperature, baseline, **options)
         return f_b, [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
 
@@ -172,6 +180,9 @@ def surrogates_in_one_pass(model, params, x, noise, T, C, *, relaxation="rebar")
 def fastest(model, params, x, noise, T, C, *, relaxation="rebar", conditional="coupled",
             control_variate="per-layer", as_released=False):  # fmt: skip
     """r, c and f(b) by `surrogates_in_one_pass` where it applies, or else by `surrogates`."""
+    one_of("relaxation", relaxation, RELAXATIONS)
+    one_of("conditional", conditional, CONDITIONALS)
+    one_of("control_variate", control_variate, CONTROL_VARIATES)
     several = len(noise) > 1 and (control_variate == "joint" or as_released)
     if conditional == "coupled" and not several:
         return surrogates_in_one_pass(model, params, x, noise, T, C, relaxation=relaxation)
@@ -263,9 +274,12 @@ def gradient_samples(f, logits, u, v, *, temperature=0.5, eta=1.0, baseline=0.0,
     `logits` has shape (D,), the uniforms u and v (n, D); v only matters for conditional
     "independent". The other options are those of `rebar`.
     """
+    logits, u, v = check_samples(logits, u, v)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     x = np.zeros((len(u), 0))
     model = Toy(f, len(logits))
+    positive("temperature", temperature)
+    check_slope(f, sigmoid((logits + logit(u)) / temperature))
     _, (grads,) = rebar(model, [tiled], x, [(u, v)], temperature, eta, baseline, **options)
     return len(u) * grads
 
@@ -288,10 +302,10 @@ def main(argv=None):
     p = cli.parser("rebar", __doc__)
     p.flag("--adapt", "learn T, η and C; η and C; or none", choices=("temperature", "eta", "none"))
     p.flag("--temperature", "T, or its first value", 0.5, type=cli.POSITIVE)
-    p.flag("--relaxation", "of the bits", choices=("rebar", "concrete"))
+    p.flag("--relaxation", "of the bits", choices=RELAXATIONS)
     p.flag("--noise", "z̃ from the random numbers of z, or from its own", dest="conditional",
-           choices=("coupled", "independent"))  # fmt: skip
-    p.flag("--control-variate", "one relaxation a layer, or one", choices=("per-layer", "joint"))
+           choices=CONDITIONALS)  # fmt: skip
+    p.flag("--control-variate", "one relaxation a layer, or one", choices=CONTROL_VARIATES)
     p.flag("--as-released", "the published construction, biased", action="store_true")
     args = cli.parse(p, argv)
     if args.as_released:

@@ -9,8 +9,9 @@ where ∇f(b) is the direct derivative (of the decoder's parameters, b held fixe
 number that does not depend on b: E[∇log q] = 0. The direct derivative of the − log q inside f has
 mean zero for the same reason and is left out. With several layers, log q(b) is summed over them.
 
-Baselines C (--baseline): "leave-one-out" is the mean of f over the other rows of the batch, as in
-the code of Tucker et al. 2017 (arXiv 1703.07370); "none" is C = 0, the plain estimator.
+Baselines C (--baseline): "batch" is the mean of f over the other rows of the batch, as in the code
+of Tucker et al. 2017 (arXiv 1703.07370); "none" is C = 0, the plain estimator. The rows are other
+images. For the mean over other samples of the same image, leave-one-out, see rloo.py.
 
 Cost per step: one evaluation of f and one derivative of log p and log q.
 
@@ -23,8 +24,10 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
     Toy,
     bernoulli_log_prob,
+    check_samples,
     gradients,
     hard_sample,
+    one_of,
     sigmoid,
     stop_gradient,
 )
@@ -34,8 +37,8 @@ from harness.trainer import train
 
 import autograd.numpy as np
 
-
-NEEDS_TWO = "the leave-one-out baseline needs two rows; use a larger batch or --baseline none"
+BASELINES = ("batch", "none")
+NEEDS_TWO = "the mean over the other rows needs two rows; use a larger batch or --baseline none"
 
 
 def init_aux(rng, model):
@@ -43,16 +46,16 @@ def init_aux(rng, model):
     return []
 
 
-def estimate(model, params, aux, x, noise, *, baseline="leave-one-out"):
+def estimate(model, params, aux, x, noise, *, baseline="batch"):
     """The estimator: bound (batch,) in nats, gradients like params (ascent), [].
 
-    `noise` is a list of pairs (u, v) of uniforms, one pair a layer; v is not used. Raises
-    InputError for the leave-one-out baseline of a batch of one row. `baseline` may also be C: a
-    number, or (batch,).
+    `noise` is a list of pairs (u, v) of uniforms, one pair a layer; v is not used. `baseline` may
+    also be C itself, a number or (batch,). Raises InputError for an unknown baseline, and for
+    "batch" with a single row.
     """
     C = 0.0 if isinstance(baseline, str) else baseline
-    leave_one_out = isinstance(baseline, str) and baseline == "leave-one-out"
-    if leave_one_out and len(x) < 2:
+    of_batch = isinstance(baseline, str) and one_of("baseline", baseline, BASELINES) == "batch"
+    if of_batch and len(x) < 2:
         raise InputError(f"--batch-size: {NEEDS_TWO}")
 
     def surrogate(params):
@@ -60,7 +63,7 @@ def estimate(model, params, aux, x, noise, *, baseline="leave-one-out"):
         f_b = model.bound(params, x, b, stop_gradient(logits))
         log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, logits))
         signal = stop_gradient(f_b) - C
-        if leave_one_out:
+        if of_batch:
             signal = signal - (np.sum(signal) - signal) / (len(x) - 1)
         return [np.sum(signal * log_q + f_b) / len(x)], f_b
 
@@ -72,8 +75,9 @@ def gradient_samples(f, logits, u, v, *, baseline="none"):
     """n single-sample estimates of d/dlogits E[f(b)]: (n, D), for f: (n, D) -> (n,).
 
     `logits` has shape (D,), the uniforms u and v (n, D); v is not used. The rows are independent
-    with baseline "none"; "leave-one-out" takes the n rows as one batch.
+    with baseline "none"; "batch" takes the n rows as one batch.
     """
+    logits, u, v = check_samples(logits, u, v)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     x = np.zeros((len(u), 0))
     model = Toy(f, len(logits))
@@ -95,11 +99,11 @@ def toy(args):
 
 def main(argv=None):
     p = cli.parser("reinforce", __doc__)
-    p.flag("--baseline", "C in the formula", choices=("leave-one-out", "none"))
+    p.flag("--baseline", "C in the formula", choices=BASELINES)
     args = cli.parse(p, argv)
     if args.toy:
         return toy(args)
-    if args.baseline == "leave-one-out" and args.batch_size * args.samples < 2:
+    if args.baseline == "batch" and args.batch_size * args.samples < 2:
         p.error(f"--batch-size: {NEEDS_TWO}")
     return train(args, partial(estimate, baseline=args.baseline), init_aux)
 

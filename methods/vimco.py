@@ -38,7 +38,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
     Toy,
     bernoulli_log_prob,
-    check_noise,
+    check_samples,
     gradients,
     hard_sample,
     log_mean_exp,
@@ -137,7 +137,7 @@ def gradient_samples(f, logits, u, v, *, mean="geometric", ovis=None):
     shape (D,), the uniforms u and v (n, K, D), and v is not used. Raises InputError (a ValueError)
     for other shapes, K < 2, an unknown mean.
     """
-    logits, u, v = check_noise(logits, u, v, "nKD")
+    logits, u, v = check_samples(logits, u, v, K=None)
     n, K, D = u.shape
     tiled = np.tile(logits, (n * K, 1))  # one row of logits per sample, so one gradient each
     model, x, flat = Toy(f, D), np.zeros((n * K, 0)), (n * K, D)

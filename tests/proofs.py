@@ -108,7 +108,7 @@ def reinforce_is_exact(m):
             assert abs(mean - m.common.exact_gradient(f, [logit])[0]) < 1e-12
 
 
-def leave_one_out_is_exact(m):
+def batch_baseline_is_exact(m):
     """A batch of three rows: the mean over all 8 outcomes, each from one u, is exact to 1e-12."""
     logits = np.array([0.7])
     theta = m.common.sigmoid(logits)[0]
@@ -117,7 +117,7 @@ def leave_one_out_is_exact(m):
         for k in range(8):
             bits = (k >> np.arange(3)[:, None]) & 1
             u = np.where(bits == 1, 1 - theta / 2, (1 - theta) / 2)
-            g = m.reinforce.gradient_samples(f, logits, u, u, baseline="leave-one-out")
+            g = m.reinforce.gradient_samples(f, logits, u, u, baseline="batch")
             mean += np.prod(np.where(bits == 1, theta, 1 - theta)) * g.mean()
         assert abs(mean - m.common.exact_gradient(f, logits)[0]) < 1e-12
 
@@ -194,7 +194,7 @@ def assert_unbiased(m, model, params, x, estimator, rng, blocks=100, rows=2000, 
     return result.t.max(), result.detectable.max(), np.abs(exact).max()
 
 
-def reinforce_is_unbiased(m, rng, baseline="leave-one-out", rows=2000, **model_options):
+def reinforce_is_unbiased(m, rng, baseline="batch", rows=2000, **model_options):
     model, params, x = tiny_sbn(m, **model_options)
     estimator = lambda x, noise: m.reinforce.estimate(
         model, params, [], x, noise, baseline=baseline

@@ -11,8 +11,8 @@ def test_reinforce():
     proofs.reinforce_is_exact(M)
 
 
-def test_reinforce_leave_one_out():
-    proofs.leave_one_out_is_exact(M)
+def test_reinforce_batch_baseline():
+    proofs.batch_baseline_is_exact(M)
 
 
 def test_rebar_coupled():
@@ -63,7 +63,7 @@ def test_exact_model_gradient_is_the_derivative_of_the_expected_bound():
                 total += np.exp(log_q) * (joint - log_q) / len(x)
         return total
 
-    grads = M.common.exact_model_gradient(model, params, x)
+    grads = M.diagnostics.exact_model_gradient(model, params, x)
     for k, g in enumerate(grads):
         for index in np.ndindex(g.shape):
             moved = [[p.copy() for p in params] for _ in range(2)]
@@ -83,7 +83,7 @@ def test_predict_exact_model_gradient_ignores_the_entropy():
     """Task "predict" has no KL term: a constant likelihood gives a zero gradient to the chain."""
     model, params, x = proofs.tiny_sbn(M, task="predict")
     params[-2] = np.zeros_like(params[-2])  # the pixels no longer depend on the bits
-    grads = M.common.exact_model_gradient(model, params, x)
+    grads = M.diagnostics.exact_model_gradient(model, params, x)
     for name, g in zip(model.names, grads):
         if name.startswith("q"):
             np.testing.assert_allclose(g, 0, atol=1e-14)

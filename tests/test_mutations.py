@@ -113,8 +113,8 @@ MUTATIONS = {
     ),
     "C's slope with the wrong sign": (variance, ("rebar", "-g_score / len(x)", "g_score / len(x)")),
     # -- reinforce.py
-    "leave-one-out that keeps the one": (
-        proofs.leave_one_out_is_exact,
+    "mean over the other rows that keeps the row itself": (
+        proofs.batch_baseline_is_exact,
         ("reinforce", "(np.sum(signal) - signal) / (len(x) - 1)", "np.sum(signal) / len(x)"),
     ),
     "sign of the score": (

@@ -343,7 +343,7 @@ BAD = [
     (["--hidden", "2.5"], "--hidden"),
     (["--steps", "0"], "--steps"),
     (["--batch-size", "0"], "--batch-size"),
-    (["--batch-size", "1"], "--batch-size: the leave-one-out baseline needs two rows"),
+    (["--batch-size", "1"], "--batch-size: the mean over the other rows needs two rows"),
     (["--lr", "0"], "argument --lr: '0' has to be a number above 0"),
     (["--lr", "nan"], "--lr"),
     (["--samples", "-1"], "--samples"),

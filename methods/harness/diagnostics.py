@@ -3,10 +3,11 @@
 import math
 from typing import NamedTuple
 
-from common import exact_model_gradient
+from common import all_bits, bernoulli_log_prob, gradients
 
 from harness.optimizer import _blocks
 
+import autograd.numpy as anp
 import numpy as np
 from scipy import stats
 from tqdm import tqdm
@@ -134,6 +135,24 @@ def verdict(names, result, precision, n_parameters):
 # ------------------------------------------------------------------- the test of an expected value
 
 
+def exact_model_gradient(model, params, x):
+    """Exact gradient of the mean bound over the rows of x, a list like params, by enumeration.
+
+    Raises InputError (a ValueError) above 16 hidden bits.
+    """
+    bits = all_bits(sum(model.units)).astype(model.dtype)  # (2^total, total)
+    bits = np.broadcast_to(bits[:, None, :], (len(bits), len(x), bits.shape[1]))
+    layers = np.split(bits, np.cumsum(model.units)[:-1], axis=-1)
+
+    def expected_bound(params):
+        b, a = model.infer(params, x, lambda layer, logits: layers[layer])
+        log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a))  # (2^total, batch)
+        return [anp.sum(anp.exp(log_q) * model.bound(params, x, b, a)) / len(x)], []
+
+    (grads,), _ = gradients(expected_bound, params)
+    return grads
+
+
 class MeanTest(NamedTuple):
     """What `mean_test` found: a limit for all columns, and the rest with a value for each."""
 
@@ -185,7 +204,7 @@ def gradient_test(model, params, x, estimator, rng, *, blocks=100, rows=2000, dr
     `estimator(x, noise)` returns gradients like params of the mean bound of the rows of x. Each of
     `blocks` independent gradients takes `rows` // len(x) draws for every image; `draw_noise(rng,
     rows)` is the model's unless given. For models whose bits can be enumerated (see
-    common.exact_model_gradient); `exact`, like params, is there for another objective than the mean
+    exact_model_gradient); `exact`, like params, is there for another objective than the mean
     bound of one sample. `false_alarm` and `power` are those of `mean_test`.
     """
     draw_noise = draw_noise or model.draw_noise

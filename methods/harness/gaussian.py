@@ -197,7 +197,7 @@ class GaussianVAE:
         return np.zeros(self.latent, self.dtype), np.ones(self.latent, self.dtype)
 
     def _gaussian(self, net, h, layer=affine):
-        h = mlp(net, h, layer)
+        h = mlp(net, h, layer=layer)
         return h[:, : self.latent], softplus(h[:, self.latent :] + 0.25)
 
     def log_likelihood(self, theta, x, z, layer=affine):
@@ -215,7 +215,7 @@ class GaussianVAE:
             upper = (x - self.mean)[:, : self.context]
             upper = np.broadcast_to(upper, (*z.shape[:-1], self.context))
             z = np.concatenate([z, upper], axis=-1)
-        return mlp([*hidden, bias + self.offset], z, layer)
+        return mlp([*hidden, bias + self.offset], z, layer=layer)
 
     def weighted_samples(self, params, x, n_samples, rng):
         """Samples z (n_samples, batch, latent) of q(z|x), and log p(x, z) − log q(z|x) of each."""

@@ -4,7 +4,6 @@ import itertools
 
 from common import (
     bernoulli_log_prob,
-    draw_bits,
     draw_noise,
     init_mlp,
     logit,
@@ -13,6 +12,8 @@ from common import (
     tanh,
     times,
 )
+
+from harness.models import draw_bits
 
 import autograd.numpy as np
 from autograd.extend import defvjp, primitive

@@ -11,13 +11,11 @@ from functools import partial
 from categorical import log_prob, log_softmax
 from common import (
     bernoulli_log_prob,
-    draw_bits,
     draw_noise,
     init_mlp,
     logit,
     mlp,
     sigmoid,
-    signed,
     tanh,
 )
 
@@ -44,6 +42,21 @@ def init_glorot(rng, sizes, dtype):
         weights = math.sqrt(6 / (n + m)) * rng.uniform(-1, 1, (n, m))
         params += [weights.astype(dtype), np.zeros(m, dtype)]
     return params
+
+
+@primitive
+def signed(b):
+    """2b − 1: bits as −1 and 1."""
+    return 2 * b - 1
+
+
+defvjp(signed, lambda ans, b: lambda g: 2 * g)
+defjvp(signed, lambda g, ans, b: 2 * g)
+
+
+def draw_bits(rng, logits, shape):
+    """Bernoulli(sigmoid(logits)) bits of the given shape; not to be differentiated."""
+    return (rng.random(shape, logits.dtype) < sigmoid(logits)).astype(logits.dtype)
 
 
 class SBN:

@@ -2,6 +2,8 @@
 
 import math
 
+from common import Assign
+
 import numpy as np
 
 
@@ -47,3 +49,13 @@ def flatten(arrays, dtype):
     flat = np.concatenate([np.zeros(0, dtype), *map(np.ravel, arrays)]).astype(dtype, copy=False)
     ends = np.cumsum([np.size(a) for a in arrays], dtype=int)
     return flat, [flat[e - np.size(a) : e].reshape(np.shape(a)) for a, e in zip(arrays, ends)]
+
+
+def assign_state(aux, aux_grads):
+    """Carry out what is to be assigned to tensors of aux; returns the gradients of the others."""
+    gradients = []
+    for tensor, g in zip(aux, aux_grads):
+        if isinstance(g, Assign):
+            tensor[...] = g.value
+        gradients.append(np.zeros_like(tensor) if isinstance(g, Assign) else g)
+    return gradients

@@ -8,13 +8,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from common import InputError, assign_state, bernoulli_log_prob, logit
+from common import InputError, bernoulli_log_prob, logit
 
 from harness.data import load_dataset
 from harness.diagnostics import GradientVariance
 from harness.figures import plot_run, plot_samples, tensorboard_class, write_tensorboard
 from harness.models import SBN, multi_sample_bound
-from harness.optimizer import Adam, flatten
+from harness.optimizer import Adam, assign_state, flatten
 from harness.runfolder import (
     atomic_write,
     open_run,
