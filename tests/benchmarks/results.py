@@ -1,4 +1,4 @@
-"""The long measurements of README's results, each from many runs, into data/results/<name>.json.
+"""The long measurements of data/results/README.md, each from many runs, into <name>.json there.
 
     .venv/bin/python data/download.py all
     .venv/bin/python tests/benchmarks/results.py dreg             # IWAE and DReG, MNIST

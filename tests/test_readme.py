@@ -1,0 +1,252 @@
+"""The READMEs: links and anchors, Python blocks, quoted commands; no method is left out."""
+
+import argparse
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import proofs
+import pytest
+
+ROOT = proofs.METHODS.parent
+FOLDERS = ("data", "methods", "notebooks", "tests")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACEHOLDER = re.compile(r"\b[A-Z]{1,4}\b|<\w+>|…")  # DIR, N, <method>: not to be typed as it is
+
+
+def read(path):
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def pages():
+    """Every Markdown page of the project, by its path from the root."""
+    found = [*ROOT.glob("*.md"), *(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.md"))]
+    paths = [path.relative_to(ROOT) for path in found]
+    return sorted(p.as_posix() for p in paths if not any(part[0] == "." for part in p.parts))
+
+
+PAGES = pages()
+
+
+def blocks(language):
+    """(page, text) of every fenced block in this language ("" if none is given)."""
+    return [(p, text) for p in PAGES for name, text in FENCE.findall(read(p)) if name == language]
+
+
+def prose(page):
+    """A page without its fenced blocks and without what is in backticks."""
+    return re.sub(r"`[^`\n]+`", "", FENCE.sub("", read(page)))
+
+
+def anchors(page):
+    """The anchors that GitHub gives to the headings of a page."""
+    seen, names = {}, set()
+    for heading in re.findall(r"^#+ +(.+?) *#*$", FENCE.sub("", read(page)), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        count = seen[slug] = seen.get(slug, -1) + 1
+        names.add(f"{slug}-{count}" if count else slug)
+    return names
+
+
+def links(page):
+    """The targets of all links and pictures, and the faults of references like [text][name]."""
+    text = prose(page)
+    defined = dict(re.findall(r"^\[([^\]]+)\]: +(\S+)$", text, re.MULTILINE))
+    used = set(re.findall(r"\]\[([^\]]+)\]", text))
+    inline = re.findall(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)", text)
+    wrong = [f"[{name}] is not defined" for name in used - defined.keys()]
+    wrong += [f"[{name}] is not used" for name in defined.keys() - used]
+    return [*inline, *defined.values()], wrong
+
+
+def broken_links(page):
+    targets, wrong = links(page)
+    for target in targets:
+        if re.match(r"[a-z]+:", target):  # another site
+            continue
+        path, _, anchor = target.partition("#")
+        goal = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        if not goal.exists() or not goal.is_relative_to(ROOT):
+            wrong.append(f"{target}: there is no such file")
+        elif anchor and anchor not in anchors(goal.relative_to(ROOT)):
+            wrong.append(f"{target}: there is no such heading")
+    return wrong
+
+
+# ------------------------------------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_anchors_work(page):
+    assert broken_links(page) == []
+
+
+def test_pages_are_found_and_the_first_is_short():
+    folders = ("methods", "notebooks", "data", "data/results", "tests", "tests/benchmarks")
+    expected = {"README.md", *(f"{folder}/README.md" for folder in folders)}
+    assert expected <= {*PAGES}
+    assert len(read("README.md").splitlines()) <= 160
+    targets, _ = links("README.md")
+    assert expected - {"README.md"} <= {*targets}, "README.md does not lead to every page"
+
+
+def test_the_two_commands_are_where_ci_looks_for_them():
+    either = r"^(?:python3 -m venv.*|\.venv/bin/python -m pytest)$"  # what .ci/run greps
+    found = re.findall(either, read("README.md"), re.MULTILINE)
+    assert found == [
+        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt "
+        "&& .venv/bin/python methods/rebar.py",
+        ".venv/bin/python -m pytest",
+    ]
+
+
+def test_no_method_is_left_out_and_every_named_one_exists():
+    """README's table names real files only; methods/README.md names every file with an entry."""
+    named = set(re.findall(r"\(methods/(\w+\.py)\)", read("README.md")))
+    there = {path.name: path.read_text(encoding="utf-8") for path in proofs.METHODS.glob("*.py")}
+    assert named <= there.keys()
+    entries = {n for n, code in there.items()
+               if re.search(r"^def (?:gradient_samples|main)\(", code, re.MULTILINE)}  # fmt: skip
+    linked = set(re.findall(r"\]\((\w+\.py)\)", read("methods/README.md")))
+    assert entries - linked == set(), "methods/README.md does not name them"
+    tools = {"compare.py", "check.py", "sweep.py"}
+    assert entries - named - tools == set(), "they are not in README's table"
+
+
+def test_every_result_is_on_the_page_of_results():
+    """Each file of data/results/ is linked or shown there, but for the figure of README."""
+    targets, _ = links("data/results/README.md")
+    files = {path.name for path in (ROOT / "data" / "results").iterdir()} - {"README.md", "toy.png"}
+    shown_elsewhere = {"speed.json"}
+    assert files - shown_elsewhere <= {*targets}
+    assert "../../data/results/speed.json" in links("tests/benchmarks/README.md")[0]
+
+
+# ----------------------------------------------------------------------------- blocks and commands
+
+
+@pytest.mark.parametrize("block", range(len(blocks("python"))))
+def test_python_block_runs(block):
+    """In a fresh process, from the root, without a word on stderr."""
+    page, code = blocks("python")[block]
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (out.returncode, out.stderr) == (0, ""), page
+
+
+def output(page):
+    """What the only Python block of a page prints."""
+    (code,) = (code for name, code in blocks("python") if name == page)
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_example_of_readme_is_right():
+    """Its mean is within 5 standard errors of the exact gradient, which it prints too.
+
+    A bias of a fifth of the gradient fails.
+    """
+    printed = re.findall(r"\[(.*?)\]", output("README.md"))
+    mean, exact = (np.array(x.split(), float) for x in printed)
+    expected = proofs.load().common.exact_gradient(proofs.quadratic, [0.3, -1.0])
+    np.testing.assert_allclose(exact, expected, 1e-6)
+    assert np.all(np.abs(mean - exact) < 5 * 0.15 / np.sqrt(100_000))  # sd of one is below .15
+
+
+def test_the_model_of_the_methods_page_is_right():
+    """Its errors are below 5 standard errors. The sd of a single estimate was measured by blocks:
+    .68, .50, 1.05, 1.23 at most in a tensor. A bias of .01 to .02 fails."""
+    rows = re.findall(r"(\w+) +largest error ([\d.]+) of ([\d.]+)", output("methods/README.md"))
+    assert [name for name, *_ in rows] == ["V", "prior", "W", "c"]
+    for (_, error, exact), sd in zip(rows, (0.8, 0.6, 1.2, 1.4)):
+        assert float(error) < 5 * sd / np.sqrt(100_000)
+        assert float(exact) > 0.03
+
+
+def commands():
+    """(page, words) of every quoted command that starts a program of ours with Python."""
+    found = []
+    for page in PAGES:
+        fenced = "\n".join(text for name, text in FENCE.findall(read(page)) if name == "")
+        quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", read(page)))
+        for line in [*fenced.splitlines(), *quoted]:
+            for part in line.split("#")[0].split("&&"):
+                words = shlex.split(part) if "python" in part else []
+                if len(words) > 1 and re.fullmatch(r"(?:\.venv/bin/)?python3?", words[0]):
+                    found.append((page, words[1:]))
+    return [(page, words) for page, words in found if words[0].endswith(".py")]
+
+
+class Parsed(BaseException):
+    """Raised in the place of whatever the program does after it has parsed its flags."""
+
+
+def parse(words, monkeypatch):
+    """Run a program as a user does, up to and including the parsing of its flags.
+
+    One that has no parser is not run: it must be a program, and quoted without flags.
+    """
+    program, *flags = words
+    path, source = ROOT / program, read(program)
+    if "argparse" not in source and "cli.parser(" not in source:
+        assert '__name__ == "__main__"' in source
+        assert flags == []
+        return
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(*arguments, **options):
+        parse_args(*arguments, **options)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    monkeypatch.setattr(sys, "argv", [str(path), *flags])
+    monkeypatch.syspath_prepend(str(path.parent))
+    with pytest.raises(Parsed):
+        runpy.run_path(str(path), run_name="__main__")
+
+
+COMMANDS = [(page, " ".join(words)) for page, words in commands()
+            if not PLACEHOLDER.search(" ".join(words))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_command_is_accepted(page, command, monkeypatch, capsys):
+    """By the program's own parser; nothing is run."""
+    assert (ROOT / command.split()[0]).exists(), page
+    parse(command.split(), monkeypatch)
+
+
+def test_commands_are_found():
+    """Those in blocks and those in a line of text."""
+    found = [command for _, command in COMMANDS]
+    for command in ("methods/rebar.py", "methods/rebar.py --toy", "data/download.py all",
+                    "methods/rebar.py --dataset mnist --layers 2"):  # fmt: skip
+        assert command in found
+
+
+FLAGS = {
+    name: sorted(set(re.findall(r"`(--[^`]+)`", section)))
+    for name, section in re.findall(
+        r"^### (\w+\.py)\n(.*?)(?=^##|\Z)", read("methods/README.md"), re.MULTILINE | re.DOTALL
+    )
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_of_a_method_exist(name, monkeypatch, capsys):
+    """Every flag in its section is in the help of the program, and a flag with a value parses."""
+    program = f"methods/{name}"
+    if not FLAGS[name]:
+        return
+    with pytest.raises(SystemExit):
+        parse([program, "--help"], monkeypatch)
+    known = set(re.findall(r"^ +(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {flag.split()[0] for flag in FLAGS[name]} <= known
+    for flag in FLAGS[name]:
+        if " " in flag and not PLACEHOLDER.search(flag):
+            with monkeypatch.context() as patch:
+                parse([program, *flag.split()], patch)
