@@ -1,0 +1,246 @@
+"""Is my estimator unbiased? Checks a gradient estimator of yours against exact gradients.
+
+    python methods/check.py --template torch > mine.py          (or numpy, or jax)
+    python methods/check.py mine.py --backend torch
+
+`gradient_samples(f, logits, u, v) -> (n, D)` makes n estimates of the gradient of E[f(b)] with
+respect to logits (D,), for bits b ~ Bernoulli(sigmoid(logits)) and f: (n, D) -> (n,). It may use
+the uniforms u and v, (n, D), or draw its own noise. Name another function as mine.py:name. Exit
+code 0: no bias found; 1: biased; 2: bad input, or an error in your file, shown with its line.
+
+The functions f have curvature, cross terms, a single bit, a large constant; the logits are near 0,
+±2 and ±6. Known mistakes show in some of them. The exact gradient comes from enumeration. The test
+is sequential: it adds estimates until the verdict is certain. For one bit, an estimator that is a
+function of u and v is integrated instead.
+
+Estimates are heavy-tailed at ±6, where bits seldom turn. So the limit is that of the empirical
+Bernstein inequality, which needs no normal means and pays for events not yet seen; and an estimator
+that is a function of u and v gets noise with frequent rare bits, and weights that make up for it
+(harness/bias_test.py). All looks, functions, logits and components share the rate of false alarms,
+1e-6. Nothing is averaged over components: opposite biases would cancel.
+
+--samples K: u, v are (n, K, D), and each row is made of K samples; with --target bound it estimates
+the gradient of E[log mean_k exp f(b_k)]. --classes C: logits (D, C), u, v (n, D, C), one-hot b.
+--model: the file has an `estimate`; every parameter of two tiny belief networks is checked.
+"""
+
+import math
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+import reinforce
+from common import InputError, sigmoid  # before numpy: it chooses the number of BLAS threads
+
+from harness import cli
+from harness.backends import BACKENDS, TEMPLATES
+from harness.bias_test import (
+    ESTIMATES,
+    FALSE_ALARM,
+    LOOKS,
+    Evidence,
+    detectable,
+    draw_noise,
+    looks,
+    one_bit_nodes,
+)
+from harness.cases import SHAPES, cases, function
+from harness.check_report import figure, make_row, report, sharp
+from harness.model_check import check_model
+from harness.runfolder import write_json
+from harness.trainer import Stopped
+from harness.userfile import called, load_function
+
+import numpy as np
+from tqdm import tqdm
+
+QUADRATURE = 1e-6  # of the largest |f|: what the integral for one bit may be off
+
+# --------------------------------------------------------------------------------- gradient_samples
+
+
+def check(gradient_samples, bits=5, *, backend="numpy", samples=1, classes=None, target="mean",
+          estimates=ESTIMATES, only=None, at=None, seed=0, file=None):  # fmt: skip
+    """Check gradient_samples(f, logits, u, v), as above, on `bits` variables: a Report.
+
+    `only` is the name of one function and `at` one scale of the logits, to repeat a single case.
+    Seeds the global generators of numpy and the backend. Errors raised inside gradient_samples come
+    through as they are, unless `file` says where it was read from. Raises InputError (a ValueError)
+    for impossible arguments, or a result that is not (n, D) or not finite.
+    """
+    for name, value, allowed in (("backend", backend, BACKENDS), ("only", only, (None, *SHAPES)),
+                                 ("target", target, ("mean", "bound"))):  # fmt: skip
+        if value not in allowed:
+            raise InputError(f"{name} is {value!r}: choose from {', '.join(filter(None, allowed))}")
+    for name, value, low, high in (("bits", bits, 1, 12), ("samples", samples, 1, 64),
+                                   ("classes", classes or 2, 2, 64)):  # fmt: skip
+        if not low <= value <= high:
+            raise InputError(f"{name} is {value}: from {low} to {high}")
+    if target == "bound" and samples == 1:
+        raise InputError("target bound: it is of several samples; say how many with samples")
+    library = BACKENDS[backend]()
+    every = cases(bits, classes, samples, target)
+    chosen = [c for c in every if only in (None, c.name) and at in (None, c.scale)]
+    if not chosen:
+        raise InputError(f"at is {at:g}: choose from {sorted({c.scale for c in every})}")
+
+    def call(case, u, v, probe=lambda b: b):
+        """The estimates of one call, (n, size), in numpy."""
+        f = function(case, library, probe)
+        with called(file):
+            g = gradient_samples(f, *map(library.tensor, (case.logits, u, v)))
+            g = np.asarray(library.array(g))
+        if g.shape != (len(u), *case.logits.shape):
+            wanted = ", ".join(map(str, case.logits.shape))
+            raise InputError(f"gradient_samples returned the shape {g.shape}, not (n, {wanted}) "
+                             f"with n = {len(u)}: every row is one estimate")  # fmt: skip
+        if not np.all(np.isfinite(g)):
+            where = np.argwhere(~np.isfinite(g))[0]
+            raise InputError(
+                f"gradient_samples returned {g[tuple(where)]} in element {where.tolist()} "
+                f"for f = {case.name}, logits {case.logits}"
+            )
+        return g.reshape(len(u), -1).astype(np.float64)
+
+    shape_of = lambda n, case: (n, *[samples] * (samples > 1), *case.logits.shape)
+    library.seed(seed)
+    own_noise = draws_noise(call, every[0], shape_of)
+    coordinates = math.prod(shape_of(1, every[0]))
+    corner = 0 if own_noise or classes else 0.5 / coordinates
+    delta = FALSE_ALARM / (LOOKS * len(every) * every[0].exact.size)
+    rng = {id(case): np.random.default_rng([seed, k]) for k, case in enumerate(every)}
+
+    def sample(case, evidence, size):
+        """Add estimates, in 32 calls, until there are `size`."""
+        r, per_call = rng[id(case)], -(-(size - evidence.n) // 32)
+        while evidence.n < size:
+            n = min(per_call, size - evidence.n)
+            u, v, weights = draw_noise(r, sigmoid(case.logits), shape_of(n, case), corner)
+            library.seed(int(r.integers(2**31)))
+            evidence.add(call(case, u, v), weights)
+
+    rows = {id(case): one_bit(call, case) for case in chosen
+            if bits == 1 and samples == 1 and not (classes or own_noise)}  # fmt: skip
+    rows = {key: row for key, row in rows.items() if row}
+    left = [case for case in chosen if id(case) not in rows]
+    least = 0.01 if corner else 1.0
+    evidence = {id(case): Evidence(case.exact, case.spread, least * case.spread) for case in left}
+    counts = {}
+    for case in chosen:
+        counts[id(case)] = count = [0, 0]
+        u, v, _ = draw_noise(np.random.default_rng(seed), 0.5, shape_of(64, case), 0)
+        call(case, u, v, library.probe(count, case.logits.ndim))
+    for size in looks(estimates):
+        if any(row.biased for row in rows.values()):
+            break
+        for case in tqdm(left, desc=f"{size:,} estimates", leave=False, disable=None):
+            sample(case, evidence[id(case)], size)
+            rows[id(case)] = judge(case, evidence[id(case)], delta)
+        left = [case for case in left if not sharp(rows[id(case)])]
+    rows = [rows[id(c)]._replace(f=counts[id(c)][0] / 64, df=counts[id(c)][1] / 64)
+            for c in chosen if id(c) in rows]  # fmt: skip
+    return report(rows)
+
+
+def draws_noise(call, case, shape_of):
+    """Does it draw noise of its own, or is it a function of u and v?"""
+    rng = np.random.default_rng(0)
+    first, second = (draw_noise(rng, 0.5, shape_of(256, case), 0)[:2] for _ in range(2))
+    g = call(case, *first)
+    if not np.array_equal(g, call(case, *first)):
+        return True
+    if np.ptp(g, axis=0).any() and np.array_equal(g, call(case, *second)):
+        raise InputError(
+            "gradient_samples returns the same in every call: it does not use u, and its own noise "
+            "has to differ from call to call (in jax, a new key)"
+        )
+    return False
+
+
+def judge(case, evidence, delta):
+    """The row of a case, by the evidence so far."""
+    m, error, limit = evidence.bernstein(delta)
+    smallest = np.max(detectable(error, limit))
+    return make_row(case.name, case.label, case.exact, case.spread, case.reinforce_variance,
+                    evidence.n, m, error, limit, smallest, evidence.variance())  # fmt: skip
+
+
+def one_bit(call, case):
+    """The row of one bit, by integration over u and v; None where the rule does not converge."""
+    theta, results = float(sigmoid(case.logits)[0]), []
+    for m in (40, 64):
+        u, v, weights = one_bit_nodes(theta, m)
+        g = call(case, u, v)
+        results.append((weights @ g, weights @ (g * g)))
+    (coarse, _), (mean, second) = results
+    off, allowed = np.abs(mean - coarse), np.full(1, QUADRATURE * case.largest)
+    if off[0] > allowed[0] / 10:
+        return None
+    row = make_row(case.name, case.label, case.exact, case.spread, case.reinforce_variance, len(u),
+                   mean - case.exact, off, allowed, allowed[0], second - mean**2)  # fmt: skip
+    return row._replace(z=math.nan)  # an integral has none
+
+
+# ------------------------------------------------------------------------------------------- main
+
+
+def main(argv=None):
+    p = cli.Parser(description=__doc__, allow_abbrev=False,
+                   formatter_class=cli.argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    whole = cli.number(int, 1)
+    p.add_argument("file", nargs="?", metavar="FILE.py[:FUNCTION]", help="what to check")
+    p.flag("--template", "print an example to begin with", choices=(None, *TEMPLATES))
+    p.flag("--backend", "what the function is written in", choices=tuple(BACKENDS))
+    p.flag("--bits", "D, 1 to 12: bits, or variables with --classes", 5, type=whole, metavar="D")
+    p.flag("--samples", "K samples for each estimate", 1, type=whole, metavar="K")
+    p.flag("--classes", "variables of C classes in the place of bits", type=whole, metavar="C")
+    p.flag("--target", "E[f], or the bound E[log mean_k exp f(b_k)]", choices=("mean", "bound"))
+    p.flag("--model", "check `estimate` on every parameter of a network", action="store_true")
+    p.flag("--estimates", "at most, of each gradient", ESTIMATES, type=cli.number(int, 256),
+           metavar="N")  # fmt: skip
+    p.flag("--only", "a single function", choices=(None, *SHAPES), metavar="F")
+    p.flag("--at", "a single scale of the logits: 0.3, 2, 6", type=float, metavar="SCALE")
+    p.flag("--seed", "of all noise", 0, type=cli.number(int, 0))
+    p.flag("--out", "new folder for check.json and check.png", metavar="DIR")
+    args = p.parse_args(argv)
+    folder = Path(args.out) if args.out else None
+    if args.template:
+        if args.file:
+            p.error("--template: it takes no file; send its output to one with >")
+        return print(TEMPLATES[args.template], end="")
+    if not args.file:
+        p.error("name the FILE.py to check, or print an example with --template torch")
+    common = {"samples": args.samples, "target": args.target, "estimates": args.estimates,
+              "seed": args.seed}  # fmt: skip
+    if folder:
+        if folder.exists():
+            p.error(f"--out: {folder} exists; choose another folder")
+        folder.mkdir(parents=True)
+    if args.model:
+        for flag in ("backend", "bits", "classes", "only", "at"):
+            if getattr(args, flag) != p.get_default(flag):
+                p.error(f"--{flag}: not with --model")
+        estimate, module, path = load_function(args.file, "estimate")
+        result = check_model(estimate, getattr(module, "init_aux", lambda rng, model: []),
+                             partial(reinforce.estimate, baseline="none"),
+                             getattr(module, "draw_noise", None), file=path, **common)  # fmt: skip
+    else:
+        samples, _, path = load_function(args.file, "gradient_samples")
+        result = check(samples, args.bits, backend=args.backend, classes=args.classes,
+                       only=args.only, at=args.at, file=path, **common)  # fmt: skip
+    print(result)
+    if folder:
+        rows = [row._asdict() for row in result.rows]
+        write_json(folder / "check.json", result._asdict() | {"rows": rows, "flags": vars(args)})
+        figure(folder / "check.png", result)
+    if not result.unbiased:
+        command = ["python", "methods/check.py", *(sys.argv[1:] if argv is None else argv)]
+        worst = max(result.rows, key=lambda row: row.excess)
+        if not args.model:
+            command += ["--only", worst.function, "--at", worst.logits.strip("±")]
+        raise Stopped(1, f"the worst case again: {shlex.join(map(str, command))}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,95 @@
+"""A user's own file: it is run among its own modules, and its errors are shown as hers."""
+
+import contextlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+from common import InputError
+
+METHODS = Path(__file__).resolve().parents[1]
+
+
+class UserError(InputError):
+    """An exception inside the user's file; the message is its traceback, down to her last line."""
+
+
+def load_file(path):
+    """The module of a Python file, run with the file's folder first on sys.path.
+
+    Modules of ours that carry the name of a file or folder beside it (every research repository
+    has a common.py) are taken out of sys.modules first, so that the user's imports find her own.
+    Raises InputError when there is no such file, UserError when it cannot be run.
+    """
+    path = Path(path).resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"{path} is not a Python file")
+    folder = path.parent
+    if folder != METHODS:
+        hers = {p.stem for p in folder.iterdir() if p.suffix == ".py" or p.is_dir()}
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name.partition(".")[0] in hers and file and METHODS in Path(file).resolve().parents:
+                del sys.modules[name]
+    if str(folder) not in sys.path[:1]:
+        sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(path.stem)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        if before is not None:
+            sys.modules[path.stem] = before
+        raise UserError(shown(error, path)) from error
+    return module
+
+
+def load_function(text, default):
+    """FILE.py:FUNCTION as (function, module, path); without a FUNCTION it is `default`."""
+    file, _, name = text.rpartition(":") if not text.endswith(".py") else (text, "", default)
+    if not file:
+        raise InputError(f"'{text}' has to be FILE.py or FILE.py:FUNCTION")
+    module = load_file(file)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InputError(f"{file} has no function {name}: write FILE.py:FUNCTION")
+    return function, module, Path(file).resolve()
+
+
+def shown(error, path):
+    """The traceback of an error from the first to the last line of the user's own files.
+
+    Those are `path` and whatever else lies under its folder, but for installed packages and for
+    our modules. An error without a line of hers keeps its whole traceback.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+
+    def is_hers(frame):
+        file = Path(frame.filename).resolve()
+        apart = METHODS in file.parents or "site-packages" in file.parts
+        return file == path or (path.parent in file.parents and not apart)
+
+    hers = [i for i, frame in enumerate(frames) if is_hers(frame)]
+    if hers:
+        frames = frames[hers[0] : hers[-1] + 1]
+    elif isinstance(error, SyntaxError):
+        frames = []  # the message has the line
+    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
+    return "in your file:\n" + "".join(lines).rstrip()
+
+
+@contextlib.contextmanager
+def called(path):
+    """Turns an error inside a function of the user's file `path` into a UserError.
+
+    Without a path the error goes on as it is: to whoever called us from a program.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if path is None:
+            raise
+        raise UserError(shown(error, path)) from error
