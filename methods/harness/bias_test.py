@@ -12,13 +12,16 @@ variance, hence an enormous z. The first term of the bound is 6.4 standard error
 a z-test has 6; the second pays for the events that were not seen.
 
 R is not known. In its place is twice the range of the deviations so far, and at least the spread of
-f, or a hundredth of it where the noise visits rare bits (`draw_noise`): what has not been seen yet
-has a small weight there. So the guarantee fails only for an estimator whose largest values are more
-than twice those seen and rarer than about 20 / n. All tests at all looks share δ (Bonferroni).
+f. Where the noise makes rare bits frequent (`draw_noise`), RARE times the gradient's norm will do,
+if that is less: an estimator whose whole gradient came from events of probability 1 / RARE has
+values of that size. The guarantee fails only for one that lives on events rarer than this, which
+have not shown themselves in n draws. All tests at all looks share δ (Bonferroni).
 """
 
 import itertools
 import math
+
+from common import logit, sigmoid
 
 import numpy as np
 from scipy import stats
@@ -26,6 +29,7 @@ from scipy import stats
 FALSE_ALARM, POWER = 1e-6, 0.99
 ESTIMATES = 256_000  # at most, of every gradient
 LOOKS = 4  # each at four times as many estimates as the one before
+RARE = 200  # see above
 SHARED_NOISE = 1.8  # the errors of whole calls are so many times what independent rows explain
 
 
@@ -97,29 +101,25 @@ def detectable(error, limit):
 # ------------------------------------------------------------------------ noise that visits corners
 
 
-def draw_noise(rng, theta, shape, corner):
+def draw_noise(rng, logits, shape, corner):
     """Uniforms u, v of a shape (n, ..., D), and the weights (n,) of the rows.
 
-    The thresholds θ and 1 − θ divide [0, 1] into three cells, and each coordinate of u falls into
-    each of them with a probability of at least `corner`, roughly; the weight is the ratio of the
-    densities. So rare bits are not rare, and no weight is above exp(2 corner · coordinates).
-    corner = 0 is plain uniform noise, with weights of 1.
+    Each coordinate of u is plain with probability 1 − corner. Else logit(u) is moved by plus or
+    minus its logit a, which makes b = 1[a + logit(u) > 0], or b = 1[u < σ(a)], a fair bit, and
+    values of z = a + logit(u) near 0 frequent. The weight is the ratio of the densities, at most
+    (1 − corner) ** −coordinates. corner = 0 is plain noise, with weights of 1.
     """
-    u, v = rng.random((2, *shape))
+    u, v = np.clip(rng.random((2, *shape)), 1e-6, 1 - 1e-6)
     weights = np.ones(shape[0])
     if corner:
-        low = np.minimum(theta, 1 - theta)
-        p = np.array([low, 1 - 2 * low, low])  # (3, D)
-        q = np.maximum(p, corner)
-        q = q / q.sum(axis=0)
-        start = np.array([0 * low, low, 1 - low])
-        x = rng.random(shape)
-        cell = (x > q[0]).astype(int) + (x > q[0] + q[1])  # (n, ..., D)
-        column = np.broadcast_to(np.arange(len(low)), shape)
-        u = start[cell, column] + u * p[cell, column]
-        ratio = (p / q)[cell, column]
-        weights = ratio.reshape(shape[0], -1).prod(axis=1)
-    return np.clip(u, 1e-6, 1 - 1e-6), np.clip(v, 1e-6, 1 - 1e-6), weights
+        moved = (rng.random(shape) < corner) * np.sign(rng.random(shape) - 0.5)  # 0, 1 or −1
+        x = logit(u) + moved * logits
+        u = np.clip(sigmoid(x), 1e-6, 1 - 1e-6)
+        slope = lambda x: sigmoid(x) * sigmoid(-x)  # the density of logit(u)
+        fair = (slope(x - logits) + slope(x + logits)) / (2 * slope(x))
+        density = 1 - corner + corner * fair
+        weights = 1 / density.reshape(shape[0], -1).prod(axis=1)
+    return u, v, weights
 
 
 def one_bit_nodes(theta, m):

@@ -2,7 +2,7 @@
 
 import copy
 
-from common import InputError, assign_state
+from common import Assign, InputError, assign_state
 
 from harness.backends import BACKENDS
 from harness.bias_test import ESTIMATES, FALSE_ALARM, LOOKS, Evidence, detectable, looks
@@ -39,8 +39,13 @@ class Network:
         self.flat_aux, self.aux = flatten(aux, float)
         adam = Adam(len(self.flat_aux), 0.01, dtype=float)
         for _ in range(30):  # so that what it learns is not at its first value
-            _, grads = self.call(self.model, self.noise())
-            adam.ascend(self.flat_aux, -flatten(assign_state(self.aux, grads), float)[0])
+            _, aux_grads = self.call(self.model, self.noise())
+            shapes = [np.shape(g.value if isinstance(g, Assign) else g) for g in aux_grads]
+            if shapes != [a.shape for a in self.aux]:
+                raise InputError(
+                    f"estimate returned aux_grads of shapes {shapes}, not those of aux"
+                )
+            adam.ascend(self.flat_aux, -flatten(assign_state(self.aux, aux_grads), float)[0])
 
     def noise(self):
         if self.draw_noise is None:
