@@ -36,6 +36,7 @@ from common import InputError, sigmoid  # before numpy: it chooses the number of
 from harness import cli
 from harness.backends import BACKENDS, TEMPLATES
 from harness.bias_test import (
+    CALLS,
     ESTIMATES,
     FALSE_ALARM,
     LOOKS,
@@ -113,8 +114,9 @@ def check(gradient_samples, bits=5, *, backend="numpy", samples=1, classes=None,
     rng = {id(case): np.random.default_rng([seed, k]) for k, case in enumerate(every)}
 
     def sample(case, evidence, size):
-        """Add estimates, in 32 calls, until there are `size`."""
-        r, per_call = rng[id(case)], -(-(size - evidence.n) // 32)
+        """Add estimates until there are `size`."""
+        calls = 8 if evidence.n and not evidence.shared else CALLS
+        r, per_call = rng[id(case)], -(-(size - evidence.n) // calls)
         while evidence.n < size:
             n = min(per_call, size - evidence.n)
             u, v, weights = draw_noise(r, case.logits, shape_of(n, case), corner)

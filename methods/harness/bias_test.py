@@ -30,11 +30,12 @@ FALSE_ALARM, POWER = 1e-6, 0.99
 ESTIMATES = 256_000  # at most, of every gradient
 LOOKS = 4  # each at four times as many estimates as the one before
 RARE = 200  # see above
-SHARED_NOISE = 1.8  # the errors of whole calls are so many times what independent rows explain
+CALLS = 32  # of equal size, in the first look
+SHARED_NOISE = 1.8  # their means vary so many times more than those of independent rows would
 
 
 def looks(estimates):
-    return [max(64, estimates // 4**k) for k in reversed(range(LOOKS))]
+    return [min(estimates, max(1024, estimates // 4**k)) for k in reversed(range(LOOKS))]
 
 
 class Evidence:
@@ -45,7 +46,7 @@ class Evidence:
 
     def __init__(self, exact, spread, least_range=0.0):
         self.exact, self.spread, self.least_range = exact, spread, least_range
-        self.n, self.calls = 0, []
+        self.n, self.calls, self.shared = 0, [], False
         self.total, self.square, self.second = (np.zeros(exact.size) for _ in range(3))
         self.low, self.high = np.full(exact.size, np.inf), np.full(exact.size, -np.inf)
 
@@ -58,7 +59,11 @@ class Evidence:
         self.second += weights @ (g * g)
         self.low = np.minimum(self.low, x.min(axis=0))
         self.high = np.maximum(self.high, x.max(axis=0))
-        self.calls.append((len(x), x.sum(axis=0)))
+        self.calls.append(x.mean(axis=0))
+        if len(self.calls) == CALLS:  # all of one size: do the rows of a call share noise?
+            of_rows = np.sqrt(np.maximum(self.square / self.n - (self.total / self.n) ** 2, 0))
+            of_calls = np.std(self.calls, axis=0) * math.sqrt(self.n / CALLS)
+            self.shared = np.any(of_calls > SHARED_NOISE * of_rows + 1e-12 * self.spread)
 
     def mean(self):
         return self.exact + self.total / self.n
@@ -70,20 +75,18 @@ class Evidence:
     def bernstein(self, delta):
         """The deviation of the mean, its standard error, and what |deviation| may be: (size,).
 
-        If the rows of a call share noise, the means of whole calls are tested instead, by Student.
+        If the rows of a call share noise, the means of whole calls are what is tested.
         """
-        n, m = self.n, self.total / self.n
-        error = np.sqrt(np.maximum(self.square / n - m * m, 0) / (n - 1))
-        R = np.maximum(2 * (self.high - self.low), self.least_range)
-        log = math.log(4 / delta)
+        n, m, least = self.n, self.total / self.n, self.least_range
+        square, low, high = self.square, self.low, self.high
+        if self.shared:
+            calls = np.array(self.calls)  # (calls, size)
+            n, m, square, least = len(calls), calls.mean(axis=0), np.sum(calls**2, axis=0), 0.0
+            low, high = calls.min(axis=0), calls.max(axis=0)
+        error = np.sqrt(np.maximum(square / n - m * m, 0) / (n - 1))
+        R, log = np.maximum(2 * (high - low), least), math.log(4 / delta)
         limit = math.sqrt(2 * log) * error + 7 * R * log / (3 * (n - 1))
-        rows, sums = (np.array(part) for part in zip(*self.calls))
-        B = len(rows)
-        of_calls = np.sqrt(np.sum((sums - rows[:, None] * m) ** 2, axis=0) * B / (B - 1)) / n
-        if B >= 32 and np.any(of_calls > SHARED_NOISE * error + 1e-12 * self.spread):
-            error = np.maximum(error, of_calls)
-            limit = np.maximum(limit, stats.t.isf(delta / 2, B - 1) * error)
-        return m, error, limit
+        return m, error, limit + 1e-12 * self.spread
 
     def student(self, delta):
         """The same for estimates that are themselves means of many, and so nearly normal."""

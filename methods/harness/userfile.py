@@ -70,6 +70,8 @@ def shown(error, path):
     def is_hers(frame):
         file = Path(frame.filename).resolve()
         apart = METHODS in file.parents or "site-packages" in file.parts
+        if frame.filename.startswith("<"):  # no file
+            return False
         return file == path or (path.parent in file.parents and not apart)
 
     hers = [i for i, frame in enumerate(frames) if is_hers(frame)]
