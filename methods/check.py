@@ -26,7 +26,6 @@ the gradient of E[log mean_k exp f(b_k)]. --classes C: logits (D, C), u, v (n, D
 
 import math
 import shlex
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -218,10 +217,8 @@ def main(argv=None):
         p.error("name the FILE.py to check, or print an example with --template torch")
     common = {"samples": args.samples, "target": args.target, "estimates": args.estimates,
               "seed": args.seed}  # fmt: skip
-    if folder:
-        if folder.exists():
-            p.error(f"--out: {folder} exists; choose another folder")
-        folder.mkdir(parents=True)
+    if folder and folder.exists():
+        p.error(f"--out: {folder} exists; choose another folder")
     if args.model:
         for flag in ("backend", "bits", "classes", "only", "at"):
             if getattr(args, flag) != p.get_default(flag):
@@ -236,15 +233,19 @@ def main(argv=None):
                        only=args.only, at=args.at, file=path, **common)  # fmt: skip
     print(result)
     if folder:
+        folder.mkdir(parents=True)
         rows = [row._asdict() for row in result.rows]
         write_json(folder / "check.json", result._asdict() | {"rows": rows, "flags": vars(args)})
         figure(folder / "check.png", result)
     if not result.unbiased:
-        command = ["python", "methods/check.py", *(sys.argv[1:] if argv is None else argv)]
+        command = ["python", "methods/check.py", args.file, *["--model"] * args.model]
+        for flag in ("backend", "bits", "samples", "classes", "target", "estimates", "seed"):
+            if (value := getattr(args, flag)) != p.get_default(flag):
+                command += [f"--{flag}", str(value)]
         worst = max(result.rows, key=lambda row: row.excess)
         if not args.model:
             command += ["--only", worst.function, "--at", worst.logits.strip("±")]
-        raise Stopped(1, f"the worst case again: {shlex.join(map(str, command))}")
+        raise Stopped(1, f"the worst case again: {shlex.join(command)}")
 
 
 if __name__ == "__main__":

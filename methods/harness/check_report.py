@@ -6,7 +6,6 @@ from typing import NamedTuple
 from harness.bias_test import FALSE_ALARM, POWER
 
 import numpy as np
-from matplotlib.figure import Figure
 
 PRECISION = 0.02  # of the gradient's norm: where less would be found, no more is drawn
 TINY = 1e-6  # of f's spread: a gradient below that is no unit for a bias
@@ -115,21 +114,20 @@ def report(rows):
 
 
 def figure(path, report):
-    """Means ± 1.96 standard errors on the lines of the exact gradients; variances."""
+    """Bias of every component with 1.96 standard errors, the line being exact; and variances."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(max(7, 0.42 * len(report.rows)), 7), layout="tight")
     top, bottom = figure.subplots(2, 1, sharex=True)
+    top.axhline(0, color="k", linewidth=0.8, label="exact")
     for x, row in enumerate(report.rows):
         exact, mean, error = (np.array(a) for a in (row.gradient, row.means, row.errors))
         unit = np.linalg.norm(exact) or 1.0
-        at = x + np.linspace(-0.3, 0.3, len(exact) + 2)[1:-1]
-        width = 0.3 / len(exact)
-        top.hlines(exact / unit, at - width, at + width, "k", linewidth=1)
-        top.errorbar(at, mean / unit, 1.96 * error / unit, fmt=".", markersize=4, linewidth=0.8,
-                     color="C3" if row.biased else "C0")  # fmt: skip
-    top.set(ylabel="component / norm of the exact gradient\n(lines: exact)")
-    largest = max(max(np.abs(row.gradient), default=1) / (np.linalg.norm(row.gradient) or 1)
-                  for row in report.rows)  # fmt: skip
-    top.set_ylim(-2 * largest, 2 * largest)
+        at = x + np.linspace(-0.35, 0.35, len(exact) + 2)[1:-1]
+        top.errorbar(at, (mean - exact) / unit, 1.96 * error / unit, fmt=".", markersize=4,
+                     linewidth=0.8, color="C1" if row.biased else "C0")  # fmt: skip
+    top.set(ylabel="(mean − exact) / |exact gradient|\nby component; orange: biased")
+    top.legend(frameon=False)
     for label, key, style in (("this estimator", "variance", "o"),
                               ("REINFORCE", "reinforce_variance", "kx")):  # fmt: skip
         values = np.array([getattr(row, key) for row in report.rows])
