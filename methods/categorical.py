@@ -8,7 +8,7 @@ for noise, (batch, N, K). Nothing here estimates a gradient; gumbel_softmax.py d
 import itertools
 import math
 
-from common import NOISE_MARGIN, InputError, gradients, shaped, stop_gradient, value_of
+from common import InputError, gradients, shaped, stop_gradient, value_of
 
 import autograd.numpy as np
 from autograd.extend import defvjp, primitive
@@ -90,11 +90,12 @@ def check_logits(logits):
 
 
 def check_samples(logits, u, v):
-    """logits (D, K), u and v (n, D, K), checked for `gradient_samples`; uniforms inside (0, 1)."""
+    """logits (D, K), u and v (n, D, K), checked for `gradient_samples`."""
     logits = check_logits(logits)
     u = shaped("u", u, n=None, D=len(logits), K=logits.shape[1])
     v = shaped("v", v, n=len(u), D=len(logits), K=logits.shape[1])
-    return logits, *(np.clip(w, NOISE_MARGIN, 1 - NOISE_MARGIN) for w in (u, v))
+    inside = lambda w: np.clip(w, np.finfo(w.dtype).tiny, 1 - np.finfo(w.dtype).epsneg)
+    return logits, inside(u), inside(v)
 
 
 def exact_gradient(f, logits):

@@ -2,8 +2,7 @@
 
     numerics        sigmoid, softplus, logit, affine, bernoulli_log_prob: all twice differentiable
     tracing         stop_gradient, with_slope, gradients, jvp
-    model           Toy, the smallest one
-    ground truth    exact_gradient, quadrature
+    ground truth    Toy, the smallest model; exact_gradient, quadrature
 
 Bounds are in nats and are maximised. One BLAS thread (at batch 24 a second one is slower) unless
 OPENBLAS_NUM_THREADS says otherwise, so import this before numpy.
@@ -26,7 +25,6 @@ from autograd.numpy.numpy_vjps import unbroadcast_f
 from autograd.tracer import getval, isbox, new_box, toposort, trace_stack
 from scipy.special import ndtri
 
-
 NOISE_MARGIN = 1e-6  # uniforms stay in [margin, 1 − margin], so that logit(u) is finite in float32
 
 
@@ -47,21 +45,28 @@ def shaped(name, value, **axes):
     value = value if value.dtype in (np.float32, np.float64) else value.astype(np.float64)
     fits = all(size in (None, n) for size, n in zip(axes.values(), value.shape))
     if value.ndim != len(axes) or not fits or np.isnan(value).any():
-        right = ", ".join(axis if size is None else str(size) for axis, size in axes.items())
+        right = ", ".join(axis if n is None else f"{axis} = {n}" for axis, n in axes.items())
         raise InputError(f"{name}: has to be numbers of shape ({right}), not {value.shape} or NaN")
     return value
+
+
+def uniforms(name, value, **axes):
+    """As `shaped`, and kept so far inside (0, 1) that logit(u) and logit(1 − u) are finite."""
+    w = shaped(name, value, **axes)
+    return np.clip(w, np.finfo(w.dtype).epsneg, 1 - np.finfo(w.dtype).epsneg)
 
 
 def check_samples(logits, u, v, **samples):
     """logits (D,), and u and v (n, D) or, with samples K=None, (n, K, D), for `gradient_samples`.
 
-    Uniforms are kept inside (0, 1). A logit of ±∞, of a bit that is always 0 or 1, becomes ±1e4.
+    A logit of ±∞, of a bit that is always 0 or 1, becomes ±1e4.
     """
     logits = np.clip(shaped("logits", logits, D=None), -1e4, 1e4)
     axes = {"n": None, **samples, "D": len(logits)}
-    u = np.clip(shaped("u", u, **axes), NOISE_MARGIN, 1 - NOISE_MARGIN)
-    v = shaped("v", v, **dict(zip(axes, u.shape)))
-    return logits, u, np.clip(v, NOISE_MARGIN, 1 - NOISE_MARGIN)
+    u = uniforms("u", u, **axes)
+    if "K" in samples and u.shape[1] < 2:
+        raise InputError("u: has to be of shape (n, K, D) with K ≥ 2 samples")
+    return logits, u, uniforms("v", v, **dict(zip(axes, u.shape)))
 
 
 # ---------------------------------------------------------------------------------------- numerics
@@ -237,9 +242,9 @@ def with_slope(value, a, slope):
 def gradients(f, params):
     """Gradients of several scalars with respect to every array of the list `params`, in one trace.
 
-    `f(params)` returns a list of scalars and anything else worth keeping (bounds, bits; a list or
-    an array). Returns one list of gradients per scalar, and the rest with its trace stopped.
-    Differentiable itself. Warns, as autograd does, if a scalar depends on none of the parameters.
+    `f(params)` returns a list of scalars and the rest, anything else worth keeping. Returns a list
+    of gradients per scalar, and the rest with its trace stopped. Differentiable itself. Warns, as
+    autograd does, if a scalar depends on none of the parameters.
     """
     with trace_stack.new_trace() as trace:
         roots = [VJPNode.new_root() for _ in params]
@@ -267,9 +272,8 @@ def _backward(scalar, params, roots):
 def jvp(f, inputs, direction):
     """A list of arrays, its derivative in a direction by one pass forward, and the rest.
 
-    `f(inputs)` returns the arrays and anything else worth keeping, as for `gradients`. `inputs` and
-    `direction` are lists of arrays; the derivative is that of f(inputs + ε direction) at ε = 0,
-    arrays like those of f. f may contain `gradients`.
+    `f(inputs)` returns the arrays and the rest, as for `gradients`, which it may contain. The
+    derivative is that of f(inputs + ε direction) at ε = 0; all three are lists of arrays.
     """
     with trace_stack.new_trace() as trace:
         nodes = [JVPNode.new_root(v) for v in direction]
@@ -335,9 +339,6 @@ class Toy:
 
     def generative_logits(self, params, activations):
         return []
-
-
-# ------------------------------------------------------------------------------------ ground truth
 
 
 def exact_gradient(f, logits):

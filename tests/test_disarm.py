@@ -289,12 +289,12 @@ def test_float32_is_kept(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"u": np.zeros((5, 1)) + 0.5}, r"u: the shape has to be \(n, D\), D = 2, not \(5, 1\)"),
-        ({"u": np.zeros((5, 4, 1)) + 0.5}, r"u: the shape has to be \(n, P, D\), D = 2"),
+        ({"u": np.zeros((5, 1)) + 0.5}, r"u: .* shape \(n, D = 2\), not \(5, 1\)"),
+        ({"u": np.zeros((5, 4, 1)) + 0.5}, r"u: .* shape \(n, P, D = 2\), not \(5, 4, 1\)"),
         ({"estimator": "u2g"}, "estimator: 'u2g' is unknown; choose from disarm, arm, arms"),
-        ({"estimator": "arms"}, r"u: the shape has to be \(n, K, D\), K ≥ 2, D = 2"),
-        ({"bound": True}, r"u: the shape has to be \(n, K, D\), K ≥ 2"),
-        ({"u": np.zeros((5, 1, 2)) + 0.5, "bound": True}, r"u: the shape has to be .* K ≥ 2"),
+        ({"estimator": "arms"}, r"u: .* shape \(n, K, D = 2\)"),
+        ({"bound": True}, r"u: .* shape \(n, K, D = 2\)"),
+        ({"u": np.zeros((5, 1, 2)) + 0.5, "bound": True}, "u: .* K ≥ 2"),
         ({"u": np.zeros((5, 2, 2)) + 0.5, "v": np.zeros((5, 2, 2)) + 0.5, "bound": True,
           "estimator": "arms"}, "bound: for the estimators disarm and arm"),
     ],

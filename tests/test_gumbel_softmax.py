@@ -900,7 +900,7 @@ MUTATIONS = {
     ),
     "an enumeration with log q for q": (
         enumeration_is_exact,
-        ("np.exp(log_prob(b, logits[0])) * f(b)", "log_prob(b, logits[0]) * f(b)"),
+        ("np.exp(log_prob(b, logits[0])) * value_of", "log_prob(b, logits[0]) * value_of"),
     ),
     # -- the relaxation
     "T on the logits only": (
@@ -964,7 +964,7 @@ MUTATIONS = {
     ),
     "sign of the score": (
         score_function_is_exact,
-        ("np.sum(signal * log_q) + np.sum(L)", "np.sum(L) - np.sum(signal * log_q)"),
+        ("baseline(stop_gradient(f))) / scale", "baseline(stop_gradient(f))) / -scale"),
     ),
     "[B] baseline against [B, 1]": (
         nvil_is_unbiased, ("lambda f: C(network), scale", "lambda f: C(network)[:, 0], scale"),

@@ -440,12 +440,14 @@ def test_bars_and_stripes():
 def test_a_curve_has_one_style_in_all_panels(tmp_path, monkeypatch):
     figures = []
 
-    class Figure(M.figures.Figure):
-        def __init__(self, *args, **options):
-            super().__init__(*args, **options)
-            figures.append(self)
+    new_figure = M.figures.new_figure
 
-    monkeypatch.setattr(M.figures, "Figure", Figure)
+    def kept(*args, **options):
+        figure, axes = new_figure(*args, **options)
+        figures.append(figure)
+        return figure, axes
+
+    monkeypatch.setattr(M.figures, "new_figure", kept)
     M.rbm.main([*QUICK, "--out", str(tmp_path / "run")])
     lines = [line for axis in figures[0].axes for line in axis.get_lines()]
     styles = {(line.get_label(), line.get_linestyle(), line.get_color()) for line in lines}

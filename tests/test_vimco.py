@@ -187,7 +187,7 @@ def test_variance_falls_with_the_baseline_and_with_its_constant():
 
 def test_the_score_function_of_gumbel_softmax_has_the_same_baseline(rng):
     f = rng.standard_normal((4, 3))
-    np.testing.assert_array_equal(M.gumbel_softmax.leave_one_out(f), M.vimco.swapped(f))
+    np.testing.assert_array_equal(M.gumbel_softmax.mean_of_others(f), M.vimco.swapped(f))
 
 
 def test_float32_is_kept(monkeypatch):
@@ -199,9 +199,9 @@ def test_float32_is_kept(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"u": np.zeros((5, 1, 2)) + 0.5}, r"u: the shape has to be \(n, K, D\), K ≥ 2, D = 2"),
-        ({"u": np.zeros((5, 3, 1)) + 0.5}, r"u: the shape .* not \(5, 3, 1\)"),
-        ({"v": np.zeros((5, 2)) + 0.5}, r"v: the shape"),
+        ({"u": np.zeros((5, 1, 2)) + 0.5}, "u: .* K ≥ 2"),
+        ({"u": np.zeros((5, 3, 1)) + 0.5}, r"u: .* shape \(n, K, D = 2\), not \(5, 3, 1\)"),
+        ({"v": np.zeros((5, 2)) + 0.5}, r"v: .* shape \(n = 5, K = 3, D = 2\), not \(5, 2\)"),
         ({"mean": "harmonic"}, "mean: 'harmonic' is unknown; choose from geometric, arithmetic"),
         ({"ovis": 1.5}, "ovis: γ has to be from 0 to 1"),
         ({"ovis": 0.5, "mean": "arithmetic"}, "ovis: γ has to be .* mean left at its default"),

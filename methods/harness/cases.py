@@ -4,7 +4,9 @@ import itertools
 import math
 from typing import NamedTuple
 
-from common import InputError, exact_model_gradient, gradients, log_mean_exp
+from common import InputError, gradients, log_mean_exp
+
+from harness.diagnostics import exact_model_gradient
 
 import autograd.numpy as anp
 import numpy as np

@@ -21,6 +21,7 @@ STYLES = {
     # the score function, with ever better baselines
     "REINFORCE": (BLACK, "-", "o"), "RLOO": (BLACK, "--", "s"),
     "NVIL": (BLUE, "-", "s"), "VIMCO": (BLUE, "--", "o"), "DisARM": (SKY, "-", "D"),
+    "LocalDisARM": (SKY, ":", "o"),
     # the mean field as a control variate
     "MuProp": (GREEN, "-", "^"), "SimpleMuProp": (GREEN, "--", "v"),
     # relaxations and other biased gradients

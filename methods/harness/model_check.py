@@ -2,14 +2,14 @@
 
 import copy
 
-from common import Assign, InputError, assign_state
+from common import Assign, InputError
 
 from harness.backends import BACKENDS
 from harness.bias_test import ESTIMATES, FALSE_ALARM, LOOKS, Evidence, detectable, looks
 from harness.cases import exact_bound_gradient
 from harness.check_report import make_row, report, sharp
 from harness.models import SBN
-from harness.optimizer import Adam, flatten
+from harness.optimizer import Adam, assign_state, flatten
 from harness.userfile import called
 
 import numpy as np
