@@ -30,9 +30,10 @@ from functools import partial
 
 # common before numpy: it chooses the number of BLAS threads
 from common import InputError, gradients, log_mean_exp, stop_gradient
-from harness import cli, figures
+from harness import cli
 from harness.data import load_dataset
 from harness.diagnostics import bias_check
+from harness.figures import plot_snr_and_gap
 from harness.gaussian import GaussianVAE, encoder_gradients, log_normal, tangent, weighted_affine
 from harness.runfolder import open_run, print_row, write_json, write_rows
 from harness.streams import INIT, stream
@@ -345,24 +346,8 @@ def toy(args, counts=(1, 2, 4, 8, 16, 32, 64, 125, 250, 500, 1000)):
     tqdm.write(f"slope of log SNR over log K, K >= {counts[-6:][0]}: "
                + ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items()))  # fmt: skip
     if not args.no_plots:
-        plot_toy(folder / "toy.png", rows, names)
+        plot_snr_and_gap(folder / "toy.png", rows, names)
     tqdm.write(f"run folder {folder}")
-
-
-def plot_toy(path, rows, names):
-    """The signal-to-noise ratios against K, and the gap with its 95 % interval."""
-    figure, (left, right) = figures.new_figure(2, 4.8, 3.6)
-    counts, gap, error = (np.array([row[key] for row in rows]) for key in ("K", "gap", "gap_error"))
-    for k, name in enumerate(names):
-        snr = np.array([row[name] for row in rows])
-        figures.draw(left, counts, np.where(snr > 0, snr, math.nan), name, position=k)
-    left.set(xlabel="K", ylabel="signal-to-noise ratio of the gradient for μ")
-    left.set(xscale="log", yscale="log")
-    figures.label_curves(left)
-    right.set(xscale="log", yscale="log", xlabel="K", ylabel="log p(x) − E[L], nats (95 %)")
-    right.errorbar(counts, gap, 1.96 * error, fmt="ko-", markersize=5, capsize=3)
-    right.set_ylim(bottom=np.min(gap[gap > 0]) / 3)
-    figures.save(figure, path)
 
 
 # What a run has to have in common with the one that its parameters come from

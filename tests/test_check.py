@@ -236,7 +236,7 @@ def test_reinmax_is_exact_on_the_quadratic_and_biased_on_the_cubic(bits):
 CATEGORICAL = {"bits": 2, "classes": 3}
 RIGHT = {
     "REINFORCE": ("reinforce", {}, {}),
-    "REINFORCE, leave-one-out": ("reinforce", {"baseline": "leave-one-out"}, {}),
+    "REINFORCE, batch mean": ("reinforce", {"baseline": "batch"}, {}),
     "NVIL": ("nvil", {"baseline": 1.5}, {}),
     "MuProp": ("muprop", {"s0": 0.7, "s1": 0.5}, {}),
     "SimpleMuProp": ("muprop", {"simple": True}, {}),
@@ -265,7 +265,7 @@ def test_collection(name):
     module, options, how = RIGHT[name]
     samples = partial(getattr(M, module).gradient_samples, **options)
     check.check(samples, **how, **QUICK).assert_unbiased()
-    if not how and options.get("baseline") != "leave-one-out":
+    if not how and options.get("baseline") != "batch":
         report = check.check(samples, bits=1)
         report.assert_unbiased()
         # at T = .1 some integrals do not converge, and estimates take their place
@@ -290,7 +290,7 @@ def model_report(m, module, aux=(), estimates=64_000, **options):
 LOCAL = {"layer_local": True}
 RIGHT_MODELS = {
     "REINFORCE": ("reinforce", {}, {"baseline": "none"}),
-    "REINFORCE, leave-one-out": ("reinforce", {}, {}),
+    "REINFORCE, batch mean": ("reinforce", {}, {}),
     "NVIL": ("nvil", {}, {"moving_average": True}),
     "NVIL, layer-local": ("nvil", LOCAL, LOCAL),
     "MuProp": ("muprop", {}, {}),
@@ -329,12 +329,12 @@ SUITES = {
 INDEPENDENT = {"conditional": "independent"}
 REBAR_CLASSES = {"estimator": "rebar", "eta": 0.7}
 SAMPLES = [  # seen in gradient_samples: (module, mutation, options)
-    ("rebar", "dz̃/da dropped", {}),
+    ("rebar", "dz̃/da taken for 0", {}),
+    ("rebar", "dz̃/da taken for 1", {}),
     ("rebar", "η on one term only", {"eta": 0.6}),
     ("rebar", "sign of the control variate's score term", {}),
     ("rebar", "f(z̃) not stopped in the score term", {}),
     ("rebar", "dz̃/da with the sign of b lost", {}),
-    ("rebar", "a probability where a logit is meant", {}),
     ("rebar", "baseline that sees its own sample", {}),
     ("rebar", "z̃ | b with the sign of b lost", INDEPENDENT),
     ("reinforce", "sign of the score", {}),
@@ -352,7 +352,7 @@ SAMPLES = [  # seen in gradient_samples: (module, mutation, options)
     ("gumbel_softmax", "truncated without π", REBAR_CLASSES | INDEPENDENT),
 ]
 MODELS = [  # seen on a network only
-    ("rebar", "v-noise on the layers above the switched one", {}),
+    ("rebar", "slope of z̃ in the layers above", {}),
     ("rebar", "score of the wrong layer", {}),
     ("rebar", "[B, 1] baseline against [B]", {}),
     ("reinforce", "direct derivative of f left out", {}),

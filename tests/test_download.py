@@ -464,7 +464,9 @@ def start(site, code=""):
         download.main(["binarized-mnist", "--out", {str(site.out)!r}])
     """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", script], **pipes)
+    # a shell starts background jobs with SIGINT ignored, and children inherit that
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, "-c", script], preexec_fn=heed, **pipes)
 
 
 def test_kill_9_while_writing(site):

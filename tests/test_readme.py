@@ -139,8 +139,8 @@ def test_python_block_runs(block):
 
 
 def output(page):
-    """What the only Python block of a page prints."""
-    (code,) = (code for name, code in blocks("python") if name == page)
+    """What the first Python block of a page prints."""
+    code = next(code for name, code in blocks("python") if name == page)
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 

@@ -9,6 +9,8 @@ from common import InputError, sigmoid
 
 from harness.streams import PICTURES, stream
 
+import math
+
 import numpy as np
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; blue is darker, so that it is
@@ -194,6 +196,22 @@ def plot_run(path, trainer, rows, trivial):
         panels["temperature"] = {"": columns["temperature"]}
     note = "of K samples: log mean exp, a higher bound than that of 1"
     plot_curves(path, columns["step"], panels, {label: note})
+
+
+def plot_snr_and_gap(path, rows, names):
+    """DReG's toy: signal-to-noise ratios against K, and the gap with its 95 % interval."""
+    figure, (left, right) = new_figure(2, 4.8, 3.6)
+    counts, gap, error = (np.array([row[key] for row in rows]) for key in ("K", "gap", "gap_error"))
+    for k, name in enumerate(names):
+        snr = np.array([row[name] for row in rows])
+        draw(left, counts, np.where(snr > 0, snr, math.nan), name, position=k)
+    left.set(xlabel="K", ylabel="signal-to-noise ratio of the gradient for μ")
+    left.set(xscale="log", yscale="log")
+    label_curves(left)
+    right.set(xscale="log", yscale="log", xlabel="K", ylabel="log p(x) − E[L], nats (95 %)")
+    right.errorbar(counts, gap, 1.96 * error, fmt="ko-", markersize=5, capsize=3)
+    right.set_ylim(bottom=np.min(gap[gap > 0]) / 3)
+    save(figure, path)
 
 
 def pictures(trainer):
