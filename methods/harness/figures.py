@@ -3,13 +3,12 @@
 matplotlib is imported where it is used: a run needs it at its end only.
 """
 
+import math
 import re
 
 from common import InputError, sigmoid
 
 from harness.streams import PICTURES, stream
-
-import math
 
 import numpy as np
 
