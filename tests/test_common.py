@@ -187,6 +187,85 @@ def test_missing_and_foreign_data_files_say_what_to_do(tmp_path, monkeypatch):
         M.data.load_dataset("omniglot")
 
 
+def known_digits(folder):
+    """Data files of which every digit is known: `identify` reads its number off its pixels.
+
+    Digits 0 … 59 are for training and validation, 100 … 119 for the test. The publisher of the bits
+    divided the 60 otherwise than the grey file does, as for MNIST.
+    """
+    rng, numbers = np.random.default_rng(3), np.arange(60)
+
+    def grey(ids):  # eight pixels are certain and say which digit it is, eight are in between
+        certain = 255 * ((ids[:, None] >> np.arange(8)) & 1)
+        return np.hstack([certain, rng.integers(60, 200, (len(ids), 8))]).astype(np.uint8)
+
+    images = grey(np.arange(120))
+    bits = (rng.random(images.shape) * 255 < images).astype(np.uint8)
+    shape, test, other = np.array([4, 4], np.uint8), np.arange(100, 120), rng.permutation(60)
+    for name in ("digits", "mnist", "omniglot"):
+        rows = {"train": numbers[:50], "valid": numbers[50:], "test": test}
+        labels = {f"{split}_labels": (ids % 2).astype(np.uint8) for split, ids in rows.items()}
+        arrays = {split: images[ids] for split, ids in rows.items()}
+        np.savez(folder / f"{name}.npz", **arrays, **labels, levels=np.uint8(255), shape=shape)
+    arrays = {"train": bits[other[:50]], "valid": bits[other[50:]], "test": bits[test]}
+    np.savez(folder / "binarized-mnist.npz", **arrays, levels=np.uint8(1), shape=shape)
+    assert len({*other[50:]} & {*numbers[:50]}) > 5  # of the publisher's 10
+    return arrays
+
+
+def identify(images, levels=1):
+    return {*map(int, (images[:, :8] // levels) @ (1 << np.arange(8)))}
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", ["digits", "mnist", "mnist-grey", "omniglot"])
+def test_no_digit_is_in_two_splits(name, dynamic, tmp_path, monkeypatch):
+    """Training, validation and test have 50, 10 and 20 digits that are known, and none twice."""
+    (tmp_path / "data").mkdir()
+    published = known_digits(tmp_path / "data")
+    monkeypatch.setattr(M.data, "ROOT", tmp_path)
+    data = M.data.load_dataset(name, dynamic)
+    splits = identify(data.train, data.levels), identify(data.valid), identify(data.test)
+    assert [len(ids) for ids in splits] == [50, 10, 20]
+    assert len(set.union(*splits)) == 80
+    again = M.data.load_dataset(name, dynamic)
+    np.testing.assert_array_equal(data.valid, again.valid)
+    if name == "mnist":
+        np.testing.assert_array_equal(data.test, published["test"])
+        grey = M.data.load_dataset("mnist-grey").valid
+        np.testing.assert_array_equal(data.valid, grey if dynamic else published["valid"])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", ["digits", "mnist", "mnist-grey"])
+def test_no_labelled_digit_is_judged(name, dynamic, tmp_path, monkeypatch):
+    """The labelled and the unlabelled images, and those that the classifier is judged by."""
+    (tmp_path / "data").mkdir()
+    known_digits(tmp_path / "data")
+    monkeypatch.setattr(M.data, "ROOT", tmp_path)
+    data, (labelled, y), judged = M.semi_supervised.load(name, 3, 0, dynamic)
+    sets = [identify(data.train, data.levels), identify(labelled.train, data.levels)]
+    sets += [identify(data.valid), identify(data.test)]
+    assert [len(ids) for ids in sets] == [44, 6, 10, 20]
+    assert len(set.union(*sets)) == 80
+    for split, ids in zip(("valid", "test"), sets[2:]):
+        images, labels = judged[split]
+        assert identify(np.rint(images).astype(int)) == ids
+        np.testing.assert_array_equal(labels, [i % 2 for i in sorted(ids)])
+    assert np.bincount(y).tolist() == [3, 3]
+
+
+def test_the_two_files_of_mnist_have_to_fit(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    known_digits(tmp_path / "data")
+    monkeypatch.setattr(M.data, "ROOT", tmp_path)
+    small = dict.fromkeys(("train", "valid", "test"), np.ones((2, 6), np.uint8))
+    small |= {"levels": np.uint8(1), "shape": np.array([2, 3], np.uint8)}
+    np.savez(tmp_path / "data" / "binarized-mnist.npz", **small)
+    with pytest.raises(common.InputError, match="differ in shape"):
+        M.data.load_dataset("mnist", dynamic=True)
+
+
 # ------------------------------------------------------------------------------------------ models
 
 

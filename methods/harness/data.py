@@ -57,6 +57,7 @@ DATASETS = {
     "mnist-grey": Source("mnist", "", PAPER),
     "omniglot": Source("omniglot", "", PAPER),
 }
+SPLITS = ("train", "valid", "test")
 TASKS = ("generate", "predict")
 BINARIZATION_SEED = 5
 
@@ -73,7 +74,7 @@ def read_images(name):
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         pixels = math.prod(int(side) for side in arrays["shape"])
-        for split in ("train", "valid", "test"):
+        for split in SPLITS:
             images = arrays[split]
             if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != pixels:
                 raise ValueError(f"{split} is {images.dtype} {images.shape}")
@@ -91,21 +92,37 @@ def load_dataset(name, dynamic=False):
     """The Dataset called `name`: digits, mnist, mnist-grey or omniglot.
 
     Static bits are fixed once, by their publisher or by one draw with a fixed seed. With `dynamic`
-    the training images stay grey and `batch` draws their bits afresh; validation and test are
-    always the static bits. Raises InputError for an unknown name or a file that cannot be used.
+    the training images stay grey and `batch` draws their bits afresh; validation and test stay
+    fixed. The publisher of MNIST's bits did not divide training and validation as the grey file
+    does: most of his validation digits are grey training images. So `mnist` has, with `dynamic`,
+    the validation images of the grey file, as bits of one draw; test is the publisher's. Raises
+    InputError for an unknown name or a file that cannot be used.
     """
     if name not in DATASETS:
         raise InputError(f"--dataset: '{name}' is unknown; choose from {', '.join(DATASETS)}")
-    source, rng = DATASETS[name], np.random.default_rng(BINARIZATION_SEED)
-    static = read_images(source.bits or source.grey)
-    grey = read_images(source.grey) if dynamic and source.bits else static
-    verified = all(bool(file.get("verified", True)) for file in (static, grey))
-    shape, levels = tuple(map(int, static["shape"])), int(static["levels"])
-    splits = {}
-    for split in ("train", "valid", "test"):  # in blocks: the uniforms are four times the images
-        blocks = np.array_split(static[split], math.ceil(len(static[split]) / 1000))
-        splits[split] = np.concatenate([binarize(block, levels, rng) for block in blocks])
+    source = DATASETS[name]
+    published = read_images(source.bits) if source.bits else None
+    grey = read_images(source.grey) if dynamic or not published else None
+    files = [file for file in (published, grey) if file]
+    shape, *others = [tuple(map(int, file["shape"])) for file in files]
+    if others and others != [shape]:
+        raise InputError(f"--dataset: the images of {source.bits}.npz and {source.grey}.npz differ "
+                         f"in shape: {shape} and {others[0]}")  # fmt: skip
+    splits = fixed_bits(grey or published)
     if dynamic:
         splits["train"] = grey["train"]
-    levels = int(grey["levels"]) if dynamic else 1
-    return Dataset(name=name, levels=levels, shape=shape, verified=verified, **splits)
+    if dynamic and published:
+        splits["test"] = published["test"]
+    return Dataset(
+        name=name, levels=int(grey["levels"]) if dynamic else 1, shape=shape, **splits,
+        verified=all(bool(file.get("verified", True)) for file in files),
+    )  # fmt: skip
+
+
+def fixed_bits(file):
+    """The bits of all splits of a file: as they are, or of its grey levels by one seeded draw."""
+    splits, rng = {}, np.random.default_rng(BINARIZATION_SEED)
+    for split in SPLITS:  # in blocks: the uniforms are four times the images
+        blocks = np.array_split(file[split], math.ceil(len(file[split]) / 1000))
+        splits[split] = np.concatenate([binarize(b, int(file["levels"]), rng) for b in blocks])
+    return splits
