@@ -337,12 +337,16 @@ def plot_toy(path, rows):
 
 
 def main(argv=None):
-    p = cli.parser("compare", __doc__, steps=2000, samples=2)
+    p = cli.parser("compare", __doc__, steps=2000, samples=2,
+                   read_by_toy=("--samples", "--seed", "--no-plots"))  # fmt: skip
     p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", choices=[*METHODS])
     p.flag("--methods", "comma-separated; default: all", metavar="A,B,…")
     p.flag("--as-released", "REBAR's published construction, biased", action="store_true")
     args = cli.parse(p, argv)
+    if args.layers == 1:
+        p.unread("with --layers 1", "--as-released")
     if args.toy:
+        p.unread("with --toy", "--follow", "--methods")
         if args.samples > 12:
             p.error("--samples: the toy enumerates all their outcomes; 12 at most")
         return compare_toy(args)
@@ -360,7 +364,7 @@ def main(argv=None):
         p.error("--methods: bias is measured against the unbiased ones; name one of those too")
     if "REINFORCE" in methods and args.batch_size * args.samples < 2:
         p.error("--batch-size: REINFORCE's baseline needs two rows; or leave it out of --methods")
-    if args.as_released and args.layers > 1:
+    if args.as_released:
         print("--as-released: both REBARs are biased, and in the pooled mean", file=sys.stderr)
     options = {name: {"as_released": args.as_released} for name in ("REBAR", "DynamicREBAR")}
     options |= {name: {"samples": args.samples} for name in ("DisARM", *TOGETHER)}

@@ -208,7 +208,8 @@ def toy(args, estimate):
 
 
 def main(argv=None):
-    p, positive = cli.parser("concrete", __doc__), cli.POSITIVE
+    goal = "log-mean-exp (with --toy: the mean)"
+    p, positive = cli.parser("concrete", __doc__, goal=goal), cli.POSITIVE
     p.flag("--objective", "f(h), see above", choices=("log-mass", "density"))
     p.flag("--relaxation", "of the bits", choices=RELAXATIONS)
     p.flag("--straight-through", "hard bits forward, relaxed backward", action="store_true")
@@ -217,6 +218,15 @@ def main(argv=None):
     p.flag("--anneal-rate", "R: T = max(minimum, exp(-R step))", type=positive, metavar="R")
     p.flag("--min-temperature", "the minimum, with --anneal-rate", MIN_TEMPERATURE, type=positive)
     args = cli.parse(p, argv)
+    if args.toy or args.task == "predict":  # f has no term for h
+        mode = "with --toy" if args.toy else "with --task predict"
+        p.unread(mode, "--objective", "--prior-temperature")
+    if args.objective != "density":
+        p.unread("without --objective density", "--prior-temperature")
+    if not args.anneal_rate:
+        p.unread("without --anneal-rate", "--min-temperature")
+    elif args.min_temperature >= 1:
+        p.error("--min-temperature: it has to be below 1, from where --anneal-rate lets T fall")
     if args.objective == "density" and (args.straight_through or args.relaxation != "concrete"):
         p.error(NO_DENSITY)
     if args.anneal_rate and args.temperature:

@@ -374,11 +374,29 @@ def report_rebar(model, aux):
     return {"temperature": math.exp(aux[-1])} | eta
 
 
+def refuse_unread(p, args):
+    """Refuse the flags that these estimators, objectives and tasks do not read."""
+    mode = f"with --estimator {args.estimator}"
+    if args.estimator != "gumbel-softmax":
+        p.unread(mode, "--objective", "--straight-through", "--prior-temperature", "--anneal-rate",
+                 "--anneal-every", "--min-temperature", "--learn-temperature")  # fmt: skip
+    if args.estimator in ("reinforce", "nvil"):
+        p.unread(mode, "--temperature")
+    if args.estimator != "rebar":
+        p.unread(mode, "--noise")
+    if args.task == "predict":
+        p.unread("with --task predict", "--prior", "--objective", "--prior-temperature")
+    if args.objective != "density":
+        p.unread("without --objective density", "--prior-temperature")
+    if not args.anneal_rate:
+        p.unread("without --anneal-rate", "--anneal-every", "--min-temperature")
+
+
 def main(argv=None):
     digits = {"steps": 1300, "lr": 1e-3, "eval_epochs": 50, "log_every": 130}
     full = {"steps": 50_000, "lr": 1e-3, "eval_epochs": 20, "log_every": 500}
     p = cli.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
-                        digits=digits, full=full)  # fmt: skip
+                   digits=digits, full=full, goal="log-mean-exp")  # fmt: skip
     count, positive = cli.COUNT, cli.POSITIVE
     estimators = "gumbel-softmax", "reinforce", "nvil", "rebar"
     p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
@@ -406,7 +424,9 @@ def main(argv=None):
     p.flag("--toy", "draw exact bias and variance against T instead", action="store_true")
     args = cli.parse(p, argv)
     if args.toy:
+        p.reads_only("with --toy", "--toy")
         return toy(args)
+    refuse_unread(p, args)
     generate, relaxed = args.task == "generate", args.estimator == "gumbel-softmax"
     args.layers = args.layers or (1 if generate else 2)
     args.hidden = ([512, 256] if generate else []) if args.hidden is None else args.hidden
@@ -418,10 +438,12 @@ def main(argv=None):
         p.error("--samples: only for --estimator gumbel-softmax and reinforce")
     if args.learn_temperature and args.anneal_rate:
         p.error("--learn-temperature: leave it or --anneal-rate away")
+    if args.anneal_rate and args.min_temperature >= args.temperature:
+        p.error("--min-temperature: it has to be below --temperature, from where T falls to it")
+    if args.estimator == "reinforce" and args.batch_size * args.samples < 2:
+        p.error("--batch-size: the leave-one-out baseline needs two rows")
     if relaxed:
         check(args.task, args.objective, args.straight_through, args.samples)
-    elif args.straight_through or args.learn_temperature or args.anneal_rate:
-        p.error("--straight-through, --learn-temperature, --anneal-rate: for gumbel-softmax only")
     data = load_dataset(args.dataset, args.dynamic_binarization)
     model = CategoricalNet(data.train_mean, args.variables, args.classes, args.layers, args.hidden,
                            args.prior == "learned", args.task)  # fmt: skip

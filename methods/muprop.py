@@ -14,7 +14,8 @@ per layer, minimise the squared signals. SimpleMuProp (--simple; Tucker et al. 2
 
     signal = f(b) − s f_mf − C(x).
 
-Learning the scales is the practice of Tucker et al.'s code; f has to be differentiable for MuProp.
+Learning the scales is the practice of Tucker et al.'s code; --fixed-scales has s0 = s1 = s = 1, as
+Gu et al. f has to be differentiable for MuProp.
 Cost per step: f and ∇f once at b, f once at μ, and for MuProp its derivative by μ.
 
     python methods/muprop.py
@@ -102,24 +103,26 @@ def init_aux(rng, model, simple=False):
     return [*aux, np.zeros((layers, 1)), np.zeros((layers, 1))]
 
 
-def learned(aux, inputs):
-    """s0, s1 in (0, 2), and C (layers, batch), from aux."""
+def learned(aux, inputs, fixed_scales=False):
+    """s0, s1 in (0, 2), or 1 if they are fixed, and C (layers, batch), from aux."""
     *tensors, w0, w1 = aux
     networks = [tensors[k : k + 4] for k in range(0, len(tensors), 4)]
     baseline = np.array([mlp(network, inputs)[:, 0] for network in networks])
+    if fixed_scales:
+        return np.ones(w0.shape), np.ones(w1.shape), baseline
     return 2 * sigmoid(w0), 2 * sigmoid(w1), baseline
 
 
-def estimate(model, params, aux, x, noise, *, simple=False):
+def estimate(model, params, aux, x, noise, *, simple=False, fixed_scales=False):
     """The estimator: bound (batch,) in nats, gradients like params (ascent), gradients like aux.
 
-    The latter are those of the mean over the batch of Σ_i signal_i².
+    The latter are those of the mean over the batch of Σ_i signal_i²; 0 for scales that are fixed.
     """
-    inputs = model.centre(x)
-    f_b, f_mf, linear, grads = muprop(model, params, x, noise, *learned(aux, inputs), simple=simple)
+    s0_s1_C = partial(learned, inputs=model.centre(x), fixed_scales=fixed_scales)
+    f_b, f_mf, linear, grads = muprop(model, params, x, noise, *s0_s1_C(aux), simple=simple)
 
     def squared_signals(aux):
-        signal = signals(f_b, f_mf, linear, *learned(aux, inputs))
+        signal = signals(f_b, f_mf, linear, *s0_s1_C(aux))
         return [np.sum(signal**2) / len(x)], []
 
     (aux_grads,), _ = gradients(squared_signals, aux)
@@ -158,8 +161,9 @@ def toy(args, estimate, init_aux):
 def main(argv=None):
     p = cli.parser("muprop", __doc__)
     p.flag("--simple", "SimpleMuProp: the mean-field bound only", action="store_true")
+    p.flag("--fixed-scales", "s0 = s1 = 1, not learned", action="store_true")
     args = cli.parse(p, argv)
-    ours = partial(estimate, simple=args.simple)
+    ours = partial(estimate, simple=args.simple, fixed_scales=args.fixed_scales)
     init = partial(init_aux, simple=args.simple)
     return toy(args, ours, init) if args.toy else train(args, ours, init, report)
 

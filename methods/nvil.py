@@ -135,6 +135,10 @@ def main(argv=None):
     p.flag("--normalize", "divide the signal by max(1, √v)", action="store_true")
     p.flag("--layer-local", "a signal and a baseline per layer", action="store_true")
     args = cli.parse(p, argv)
+    if args.layers == 1:
+        p.unread("with --layers 1", "--layer-local")
+    if args.samples == 1 and (args.toy or args.batch_size == 1):  # one signal has no variance
+        p.unread(f"with {'--toy' if args.toy else '--batch-size 1'} and --samples 1", "--normalize")
     names = ("moving_average", "normalize", "layer_local")
     ours = partial(estimate, **{name: getattr(args, name) for name in names})
     init = partial(init_aux, layer_local=args.layer_local)

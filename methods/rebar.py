@@ -308,6 +308,10 @@ def main(argv=None):
     p.flag("--control-variate", "one relaxation a layer, or one", choices=CONTROL_VARIATES)
     p.flag("--as-released", "the published construction, biased", action="store_true")
     args = cli.parse(p, argv)
+    if args.layers == 1:
+        p.unread("with --layers 1", "--as-released", "--control-variate")
+    if args.control_variate == "joint":
+        p.unread("with --control-variate joint", "--as-released")
     if args.as_released:
         print("--as-released: with two or more layers the gradient is biased", file=sys.stderr)
     names = ("adapt", "relaxation", "conditional", "control_variate", "as_released")

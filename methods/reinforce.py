@@ -102,6 +102,7 @@ def main(argv=None):
     p.flag("--baseline", "C in the formula", choices=BASELINES)
     args = cli.parse(p, argv)
     if args.toy:
+        p.unread("with --toy, which draws both", "--baseline")
         return toy(args)
     if args.baseline == "batch" and args.batch_size * args.samples < 2:
         p.error(f"--batch-size: {NEEDS_TWO}")

@@ -251,6 +251,15 @@ def main(argv=None):
            type=cli.number(float, 0), metavar="R")  # fmt: skip
     p.flag("--min-temperature", "the minimum", 0.5, type=positive)
     args = cli.parse(p, argv)
+    if args.unlabelled in ("marginal", "reinforce"):
+        mode = f"with --unlabelled {args.unlabelled}"
+        p.unread(mode, "--temperature", "--anneal-rate", "--min-temperature")
+    if args.unlabelled == "marginal":
+        p.unread("with --unlabelled marginal", "--samples")
+    if args.anneal_rate == 0:
+        p.unread("with --anneal-rate 0", "--min-temperature")
+    if args.min_temperature == args.temperature:
+        p.unread("with --min-temperature equal to --temperature", "--anneal-rate")
     if args.min_temperature > args.temperature:
         p.error("--min-temperature: it is above --temperature, from where T falls to it")
     if args.task != "generate":

@@ -32,6 +32,10 @@ def number(kind, low, high=math.inf, open_low=False):
 
 
 class Parser(argparse.ArgumentParser):
+    """Errors in one line; and flags that are given but not read are refused (see `unread`)."""
+
+    given = frozenset()  # the flags on the command line, as the user wrote them
+
     def error(self, message):  # one line, without the usage
         self.exit(2, f"{self.prog}: error: {message}\n")
 
@@ -43,21 +47,38 @@ class Parser(argparse.ArgumentParser):
             options["default"], help = default, f"{help}; default: {default}"
         self.add_argument(name, help=help, **options)
 
+    def unread(self, mode, *names):
+        """The run does not read the flags `names`: refuse them if the command line has one.
+
+        `mode`, "with --x" or "without --x", says why. What a default sets is not refused.
+        """
+        assert self._option_string_actions.keys() >= {*names}, names
+        for name in names:
+            if name in self.given:
+                self.error(f"{name}: it has no effect {mode}")
+
+    def reads_only(self, mode, *names):
+        """The run reads the flags `names`, and refuses all others; `mode` as in `unread`."""
+        self.unread(mode, *sorted(self.given - {"--help", "--out", "--resume", *names}))
+
 
 COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
 TOY = {"steps": 5000, "lr": 1e-3}
+READ_BY_TOY = ("--steps", "--lr", "--samples", "--seed", "--no-plots", "--target")
 RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard"}
 
 
 def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=None, steps=None,
-           batch_size=24, samples=1, eval_samples=100):  # fmt: skip
+           batch_size=24, samples=1, eval_samples=100, goal="mean",
+           read_by_toy=READ_BY_TOY):  # fmt: skip
     """The flags that all methods share; a method adds its own and then calls `parse`.
 
     `digits` and `full` are what differs from the settings of the datasets, digits and all others:
     steps, lr, eval_epochs, log_every, and samples, if that is None. `steps` is the number of
     updates, if it is not to depend on the dataset. A method with a model of its
     own leaves out the flags of the SBN and the toy; `dynamic` makes fresh bits the default, and
-    None lets `digits` and `full` say which (`dynamic_binarization`).
+    None lets `digits` and `full` say which (`dynamic_binarization`). `goal` is what is made of f at
+    the samples of an image, for the help; `read_by_toy` are those of these flags that --toy reads.
     """
     layout = argparse.RawDescriptionHelpFormatter
     p = Parser(description=description, formatter_class=layout, allow_abbrev=False)
@@ -86,7 +107,7 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.flag("--batch-size", "images per update", batch_size, type=COUNT, metavar="N")
     what = "Adam's step, tenfold for what the method learns" if sbn else "Adam's step"
     p.flag("--lr", f"{what}; {by_dataset('lr')}", type=POSITIVE)
-    what = "samples per image in training"
+    what = f"samples per image in training; the goal is the {goal} of f over them"
     p.flag("--samples", what if samples else f"{what}; {by_dataset('samples')}", samples,
            type=COUNT, metavar="K")  # fmt: skip
     p.flag("--seed", "of everything random", 0, type=number(int, 0))
@@ -112,15 +133,20 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     if sbn:
         p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
         p.flag("--target", "of the toy", 0.45, type=number(float, 0))
+    p.unread_by_toy = p._option_string_actions.keys() - {"--help", "--out", "--resume", "--toy"}
+    p.unread_by_toy -= {*read_by_toy}
     return p
 
 
 def parse(p, argv=None):
     """Parse and check the flags; with --resume they come from the run's config.json.
 
-    A bad flag ends the process with one line and exit code 2.
+    A bad flag ends the process with one line and exit code 2, and so does one of these flags that
+    the toy does not read. A method refuses those of its own that a mode does not read by `unread`.
     """
     args = p.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    p.given = {word.partition("=")[0] for word in words} & p._option_string_actions.keys()
     if args.resume:
         path = Path(args.resume) / "config.json"
         try:
@@ -138,6 +164,10 @@ def parse(p, argv=None):
         for key in flags.keys() - RESUME_MAY_CHANGE:
             if getattr(args, key) != flags[key]:
                 p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
+    if getattr(args, "toy", False):
+        p.unread("with --toy", *sorted(p.unread_by_toy))
+    elif hasattr(args, "target"):
+        p.unread("without --toy", "--target")
     if hasattr(args, "centring"):
         check_network(p, args)
     toy = hasattr(args, "target") and args.toy  # of one bit; other toys train nothing

@@ -1,0 +1,313 @@
+"""No flag is without effect: in every mode of every program it changes the results, or is refused.
+
+The runs are tiny, of made-up images, all in this process; a mode's own run is the yardstick.
+"""
+
+import contextlib
+import csv
+import importlib
+import importlib.util
+import io
+import itertools
+import json
+import shlex
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import common
+import compare
+import numpy as np
+import proofs
+import pytest
+from harness import cli, data
+
+PROGRAMS = sorted(
+    path.stem for path in proofs.METHODS.glob("*.py") if "cli.parser(" in path.read_text("utf-8")
+)
+SKIPPED = {"--help", "--out", "--resume"}  # they say where, not what
+TRAINING = ["--dataset", "--task", "--layers", "--hidden", "--nonlinear", "--batch-size",
+            "--dynamic-binarization", "--log-every", "--eval-every", "--eval-samples",
+            "--tensorboard"]  # fmt: skip
+# Other values than the defaults; the other flags have choices, or no value.
+VALUES = {
+    "--alpha": "0.5", "--anneal-every": "1", "--anneal-rate": "0.3", "--batch-size": "7",
+    "--classes": "4", "--dataset": "mnist-grey", "--dropout": "0.2", "--eval-every": "1",
+    "--eval-samples": "3", "--hidden": "5", "--labels": "3", "--latent": "3", "--layers": "2",
+    "--log-every": "1", "--lr": "0.2", "--methods": "REINFORCE,SimpleMuProp",
+    "--min-temperature": "0.9", "--prior-temperature": "0.9", "--samples": "3", "--seed": "1",
+    "--steps": "4", "--target": "0.3", "--temperature": "0.7",
+    "--unlabelled": "straight-through gumbel",
+    "--variables": "3", "--z": "3",
+}  # fmt: skip
+
+
+class Mode(NamedTuple):
+    """The flags that choose a mode of a program, and those that it has to refuse."""
+
+    flags: str
+    refused: list
+
+
+SMALL = "--steps 3 --batch-size 8 --hidden 4 --eval-samples 2 --lr 0.1"
+TOY = "--toy --steps 3 --lr 0.1"
+SEMI = "--steps 3 --batch-size 8 --hidden 4 --z 2 --eval-samples 2 --lr 0.1 --labels 2"
+CLASSES = "--steps 3 --batch-size 8 --variables 2 --classes 3 --eval-samples 2 --lr 0.1"
+RELAXED = ["--straight-through", "--learn-temperature", "--objective", "--prior-temperature",
+           "--anneal-rate", "--anneal-every", "--min-temperature"]  # fmt: skip
+REBAR = ["--as-released", "--control-variate"]  # they differ from two layers on
+TWO = f"{SMALL} --layers 2"
+MODES = {
+    "reinforce": [
+        Mode(SMALL, ["--target"]),
+        Mode(f"{SMALL} --task predict", ["--target"]),
+        Mode(TOY, [*TRAINING, "--baseline"]),
+    ],
+    "nvil": [
+        Mode(TWO, ["--target"]),
+        Mode(f"{TWO} --task predict", ["--target"]),
+        Mode(SMALL, ["--target", "--layer-local"]),
+        Mode(f"{TWO} --batch-size 1", ["--target", "--normalize"]),
+        Mode(TOY, [*TRAINING, "--layer-local", "--normalize"]),
+    ],
+    "muprop": [
+        Mode(SMALL, ["--target"]),
+        Mode(f"{SMALL} --simple", ["--target"]),
+        Mode(TOY, TRAINING),
+        Mode(f"{TOY} --simple", TRAINING),
+    ],
+    "concrete": [
+        Mode(SMALL, ["--target", "--prior-temperature", "--min-temperature"]),
+        Mode(f"{SMALL} --task predict",
+             ["--target", "--objective", "--prior-temperature", "--min-temperature"]),
+        Mode(f"{SMALL} --objective density",
+             ["--target", "--relaxation", "--straight-through", "--min-temperature"]),
+        Mode(f"{SMALL} --anneal-rate 0.2", ["--target", "--temperature", "--prior-temperature"]),
+        Mode(TOY, [*TRAINING, "--objective", "--prior-temperature", "--min-temperature"]),
+    ],
+    "rebar": [
+        Mode(TWO, ["--target"]),
+        Mode(f"{TWO} --task predict", ["--target"]),
+        Mode(f"{TWO} --adapt none", ["--target"]),
+        Mode(f"{TWO} --control-variate joint", ["--target", "--as-released"]),
+        Mode(SMALL, ["--target", *REBAR]),
+        Mode(TOY, [*TRAINING, *REBAR]),
+    ],
+    "compare": [
+        Mode(TWO, ["--target"]),
+        Mode(SMALL, ["--target", *REBAR]),
+        Mode(f"{TWO} --methods SimpleMuProp,NVIL",
+             ["--target", *REBAR, "--relaxation", "--noise", "--temperature"]),
+        Mode(f"{TWO} --methods SimpleMuProp,Concrete",
+             ["--target", *REBAR, "--relaxation", "--noise"]),
+        Mode("--toy",
+             [*TRAINING, *REBAR, "--target", "--methods", "--follow", "--steps", "--lr",
+              "--samples"]),
+    ],
+    "gumbel_softmax": [
+        Mode(CLASSES, ["--layers", "--samples", "--noise", "--prior-temperature", "--anneal-every",
+                       "--min-temperature"]),
+        Mode(f"{CLASSES} --objective log-mass",
+             ["--layers", "--noise", "--prior-temperature", "--anneal-every", "--min-temperature"]),
+        Mode(f"{CLASSES} --objective density",
+             ["--layers", "--noise", "--straight-through", "--anneal-every", "--min-temperature"]),
+        Mode(f"{CLASSES} --anneal-rate 0.2 --anneal-every 2",
+             ["--layers", "--samples", "--noise", "--prior-temperature", "--learn-temperature"]),
+        Mode(f"{CLASSES} --learn-temperature",
+             ["--layers", "--samples", "--noise", "--prior-temperature", "--anneal-rate",
+              "--anneal-every", "--min-temperature"]),
+        Mode(f"{CLASSES} --task predict",
+             ["--noise", "--objective", "--prior", "--prior-temperature", "--samples",
+              "--anneal-every", "--min-temperature"]),
+        Mode(f"{CLASSES} --estimator reinforce",
+             ["--layers", "--noise", "--temperature", *RELAXED]),
+        Mode(f"{CLASSES} --estimator nvil",
+             ["--layers", "--samples", "--noise", "--temperature", *RELAXED]),
+        Mode(f"{CLASSES} --estimator rebar", ["--layers", "--samples", *RELAXED]),
+        Mode("--toy", ["*"]),
+    ],
+    "semi_supervised": [
+        Mode(SEMI, ["--task", "--samples", "--temperature", "--anneal-rate", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled gumbel --samples 2 --anneal-rate 0.2", ["--task"]),
+        Mode(f"{SEMI} --unlabelled straight-through --anneal-rate 0.2", ["--task"]),
+        Mode(f"{SEMI} --unlabelled gumbel --anneal-rate 0", ["--task", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled gumbel --temperature 0.5",
+             ["--task", "--anneal-rate", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled reinforce --samples 2",
+             ["--task", "--temperature", "--anneal-rate", "--min-temperature"]),
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images(tmp_path_factory):
+    """Instead of data/*.npz: 60, 20 and 20 images of 4 × 4 in ten classes."""
+    root, rng = tmp_path_factory.mktemp("root"), np.random.default_rng(0)
+    (root / "data").mkdir()
+    for name in ("digits", "mnist"):
+        arrays = {"levels": np.uint8(16), "shape": np.array([4, 4], np.uint8)}
+        for split, size in (("train", 60), ("valid", 20), ("test", 20)):
+            arrays[split] = rng.integers(0, 17, (size, 16)).astype(np.uint8)
+            arrays[f"{split}_labels"] = (np.arange(size) % 10).astype(np.uint8)
+        np.savez(root / "data" / f"{name}.npz", **arrays)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "ROOT", root)
+        nodes = lambda logits, n_u, n_v=1: common.quadrature(logits, 20, min(n_v, 4))
+        patch.setattr(compare, "quadrature", nodes)  # its toy takes seconds
+        patch.setattr(compare, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+        yield
+
+
+def parser_of(program):
+    """The parser of a program as its main() makes it, with all flags."""
+
+    class Made(Exception):
+        pass
+
+    def parse(p, argv=None):
+        raise Made(p)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "parse", parse)
+        with pytest.raises(Made) as made:
+            importlib.import_module(program).main([])
+    return made.value.args[0]
+
+
+def other_value(action, flags):
+    """Words that set a flag to another value than the default or `flags` do."""
+    if action.nargs == 0:
+        return []
+    used = [b for a, b in itertools.pairwise(flags) if a in action.option_strings]
+    values = VALUES.get(action.option_strings[0]) or " ".join(action.choices)
+    return [next(x for x in values.split() if x not in (used or [action.default]))]
+
+
+def refusal(program, words, folder):
+    """The line with which main() refuses these words; "" if the run ends well."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            importlib.import_module(program).main([*words, "--out", str(folder)])
+    except SystemExit as end:
+        assert end.code == 2
+        message = printed.getvalue()
+    except common.InputError as error:  # of which cli.run makes such a line
+        message = f"error: {error}\n"
+    else:
+        return ""
+    assert not folder.exists()
+    (line,) = message.splitlines()
+    return line
+
+
+def results(folder):
+    """What a run left, except what it was told (config.json) and what a clock says."""
+    left = {path.name.split(".")[0]: None for path in folder.iterdir()}  # figures, events
+    for path in folder.glob("*.json"):
+        if path.name != "config.json":
+            told = {"seconds", "steps_per_second", "steps", "dataset", "task"}
+            content = json.loads(path.read_text("utf-8"))
+            left[path.name] = {key: x for key, x in content.items() if key not in told}
+    for path in folder.glob("*.csv"):
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        left[path.name] = [{k: x for k, x in row.items() if k != "seconds"} for row in rows]
+    for path in folder.glob("*.npz"):
+        with np.load(path) as file:
+            left[path.name] = {k: file[k].tobytes() for k in file.files if k != "seconds"}
+    return left
+
+
+CASES = [
+    pytest.param(program, mode, id=f"{program} {mode.flags}")
+    for program in MODES
+    for mode in MODES[program]
+]
+
+
+def test_every_program_has_its_modes_here():
+    assert sorted(MODES) == PROGRAMS
+
+
+@pytest.mark.parametrize(("program", "mode"), CASES)
+def test_every_flag_has_an_effect_or_is_refused(program, mode, tmp_path):
+    """Refused in one line are the flags that Mode names; all others change the results.
+
+    A flag that chooses another mode may be refused for a flag of this one; the line names that.
+    """
+    plain, everything = shlex.split(mode.flags), "*" in mode.refused
+    quiet = [] if everything else ["--no-plots"]
+    for name in ("before",) if everything else ("before", "again"):
+        assert refusal(program, [*plain, *quiet], tmp_path / name) == ""
+    before, wrong = results(tmp_path / "before"), []
+    assert everything or results(tmp_path / "again") == before
+    for action in parser_of(program)._actions:
+        name, folder = action.option_strings[-1], tmp_path / action.dest
+        if name in SKIPPED or (action.nargs == 0 and name in plain):
+            continue
+        if name == "--tensorboard" and not importlib.util.find_spec("tensorboardX"):
+            continue
+        words = [*plain, *quiet, name, *other_value(action, plain)]
+        if name == "--no-plots" and not everything:
+            words = plain  # the others are without figures, so this one is with them
+        line = refusal(program, words, folder)
+        if everything or name in mode.refused:
+            if f"{name}" not in line:
+                wrong.append(f"{name}: should be refused: {line}")
+        elif line and not any(f"error: {flag}: " in line for flag in plain if flag != name):
+            wrong.append(f"{name}: {line}")
+        elif not line and results(folder) == before:
+            wrong.append(f"{name}: no effect")
+    assert not wrong, "\n".join(wrong)
+
+
+# Commands with flags of which one leaves the other without effect: the first is refused.
+CONTRADICTIONS = """
+rebar --layers 3 --toy
+rebar --task predict --toy
+rebar --dataset mnist --toy
+rebar --nonlinear --toy
+rebar --control-variate joint
+rebar --as-released --layers 1
+rebar --as-released --layers 2 --control-variate joint
+compare --methods NVIL --toy
+compare --target .3 --toy
+compare --steps 5 --toy
+compare --as-released --layers 2 --methods NVIL,SimpleMuProp
+concrete --objective density --toy
+concrete --objective=log-mass --toy
+concrete --objective density --task predict
+concrete --prior-temperature 9
+concrete --min-temperature .1
+concrete --min-temperature 2 --anneal-rate .1
+concrete --temperature 1 --anneal-rate .1
+gumbel_softmax --objective density --task predict
+gumbel_softmax --prior learned --task predict
+gumbel_softmax --objective density --estimator nvil
+gumbel_softmax --min-temperature 2 --temperature 1 --anneal-rate 1e-3
+gumbel_softmax --batch-size 1 --estimator reinforce
+gumbel_softmax --noise independent
+gumbel_softmax --seed 3 --toy
+semi_supervised --samples 7
+semi_supervised --min-temperature .5 --unlabelled reinforce --samples 2
+nvil --normalize --batch-size 1
+nvil --normalize --toy
+nvil --layer-local
+reinforce --baseline none --toy
+reinforce --target .3
+"""
+
+
+@pytest.mark.parametrize("command", CONTRADICTIONS.strip().splitlines())
+def test_contradiction(command, tmp_path):
+    program, *words = command.split()
+    line = refusal(program, words, tmp_path / "run")
+    assert f"error: {words[0].partition('=')[0]}: " in line
+
+
+def test_a_default_or_a_name_within_a_value_is_not_given(tmp_path):
+    """Refused is what the command line says, not what is merely set."""
+    p = cli.parser("concrete", "")
+    args = cli.parse(p, ["--toy", f"--out={tmp_path}/--layers"])
+    assert p.given == {"--toy", "--out"}
+    assert args.layers == 1
