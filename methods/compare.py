@@ -364,6 +364,8 @@ def main(argv=None):
         p.error("--methods: bias is measured against the unbiased ones; name one of those too")
     if "REINFORCE" in methods and args.batch_size * args.samples < 2:
         p.error("--batch-size: REINFORCE's baseline needs two rows; or leave it out of --methods")
+    if {"REBAR", "DynamicREBAR"}.isdisjoint(methods):
+        p.unread("without REBAR or DynamicREBAR among --methods", "--as-released")
     if args.as_released:
         print("--as-released: both REBARs are biased, and in the pooled mean", file=sys.stderr)
     options = {name: {"as_released": args.as_released} for name in ("REBAR", "DynamicREBAR")}

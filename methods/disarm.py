@@ -240,6 +240,8 @@ def main(argv=None):
         p.error("--samples: --bound and --estimator arms need two or more of every image")
     if args.bound and (args.toy or args.estimator == "arms"):
         p.error("--bound: for pairs on images; leave --toy or --estimator arms away")
+    if args.toy and args.estimator != "arms":
+        p.unread("with --toy, which looks at one pair", "--pairs", "--samples")
     if args.toy:
         return toy(args)
     options = {"estimator": args.estimator, "samples": args.samples, "bound": args.bound}
