@@ -26,8 +26,10 @@ samples would divide the variance by n and multiply either cost by it.
 VIMCO and LocalDisARM follow another objective, the bound of all K = --samples samples. They are a
 group of their own, with a μ of their own.
 
---toy compares exact values instead, by quadrature or enumeration, for one bit over a grid of θ and
-targets t.
+--toy compares exact values for one bit instead, over a grid of θ and of targets t.
+
+--add FILE.py runs your own `estimate` and `init_aux` (methods/README.md) beside them, or with --toy
+your `gradient_samples`, a function of u and v (check.py), under the file's name. μ is without it.
 
     python methods/compare.py
 """
@@ -49,10 +51,12 @@ import vimco
 from common import Assign, Toy, exact_gradient, logit, quadrature, sigmoid
 
 from harness import cli, figures
+from harness.bias_test import one_bit_nodes
 from harness.runfolder import open_run, write_rows
 from harness.streams import NOISE, stream
 from harness.toy import outcomes, pair_cells
 from harness.trainer import train
+from harness.userfile import load_estimator
 
 import autograd.numpy as anp
 import numpy as np
@@ -74,6 +78,7 @@ METHODS = {
     "LocalDisARM": (partial(disarm.estimate, bound=True), disarm.init_aux),
 }
 BIASED = {"Concrete"}
+ADDED = set()  # by --add
 OTHER_OBJECTIVE = {"VIMCO", "LocalDisARM"}  # the bound of K samples
 TOGETHER = {"RLOO", *OTHER_OBJECTIVE}  # use the rows of an image together, two at least
 DECAY = 0.999
@@ -82,10 +87,10 @@ COLUMNS = ("variance", "raw_variance", "bias", "noise", "ms")
 
 
 def evaluations(name, layers, samples):
-    """Of f for an image of `samples` rows and a step; those only for the report are not counted."""
+    """Of f for an image of `samples` rows and a step, without those for the report; or nan."""
     per_row = {"SimpleMuProp": 2, "MuProp": 2, "REBAR": 1 + layers, "DynamicREBAR": 1 + layers,
                "DisARM": 1 + layers, "LocalDisARM": 1 + layers}  # fmt: skip
-    return samples * per_row.get(name, 1)
+    return samples * per_row.get(name, math.nan if name in ADDED else 1)
 
 
 def init_aux(rng, model, *, methods):
@@ -197,7 +202,7 @@ def print_table(row, methods, layers, samples):
         if name in OTHER_OBJECTIVE and (k == 0 or ordered[k - 1] not in OTHER_OBJECTIVE):
             print(f"the bound of {samples} samples, another objective:")
         variance, _, bias, noise, ms = (row[f"{column}/{name}"] for column in COLUMNS)
-        note = "  biased" if name in BIASED else ""
+        note = "  yours" if name in ADDED else "  biased" if name in BIASED else ""
         ratio = f"{bias / noise:14.2f}" if noise else f"{'-':>14}"
         n = evaluations(name, layers, samples)
         print(f"{name:14}{math.log(max(variance, 1e-300)):12.2f}{bias:10.2e}{noise:10.2e}{ratio}"
@@ -243,6 +248,8 @@ TOY = {
 
 def toy_nodes(name, logits, samples):
     """What the mean over the noise of a method's estimate is: nodes u, v and weights."""
+    if name in ADDED:  # may jump at θ and at 1 − θ, in u and in v
+        return one_bit_nodes(float(sigmoid(logits)[0]), 64)
     if name in TOGETHER:
         return outcomes(logits, samples)
     return pair_cells(logits) if name == "DisARM" else quadrature(logits, 2000)
@@ -336,13 +343,24 @@ def plot_toy(path, rows):
     figures.save(figure, path)
 
 
+def add(path, toy):
+    """Put the estimator of a user's file into TOY or METHODS, under the file's name."""
+    name, function, init = load_estimator(path, toy, {*METHODS, *TOY})
+    (TOY if toy else METHODS)[name] = function if toy else (function, init or reinforce.init_aux)
+    ADDED.add(name)
+    BIASED.add(name)  # whether it is or not: μ is to be known without it
+
+
 def main(argv=None):
     p = cli.parser("compare", __doc__, steps=2000, samples=2,
                    read_by_toy=("--samples", "--seed", "--no-plots"))  # fmt: skip
     p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", choices=[*METHODS])
     p.flag("--methods", "comma-separated; default: all", metavar="A,B,…")
     p.flag("--as-released", "REBAR's published construction, biased", action="store_true")
+    p.flag("--add", "a file with your own estimator, see above", metavar="FILE.py")
     args = cli.parse(p, argv)
+    if args.add:
+        add(args.add, args.toy)
     if args.layers == 1:
         p.unread("with --layers 1", "--as-released")
     if args.toy:

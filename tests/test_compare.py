@@ -2,6 +2,8 @@
 
 import csv
 import math
+import re
+import textwrap
 
 import numpy as np
 import proofs
@@ -246,3 +248,91 @@ def test_toy_of_several_samples(tmp_path):
         slope = (E(p + 1e-5) - E(p - 1e-5)) / 2e-5 * p * (1 - p)
         assert float(vimco["exact"]) == pytest.approx(slope, abs=1e-8)
         assert float(vimco["mean"]) == pytest.approx(slope, abs=1e-8)
+
+
+# ------------------------------------------------------------------------------------ --add
+
+MINE = """
+    import autograd.numpy as np
+    import reinforce
+    from common import Assign
+
+    value = {value}
+
+    def init_aux(rng, model):
+        return [np.zeros(())]
+
+    def estimate(model, params, aux, x, noise):
+        bound, grads, _ = reinforce.estimate(model, params, [], x, noise)
+        return bound, [value * g for g in grads], [Assign(aux[0] + 1)]
+
+    def gradient_samples(f, logits, u, v):
+        theta = 1 / (1 + np.exp(-logits))
+        b, other = (u < theta) * 1.0, (v < theta) * 1.0
+        return value * (f(b) - f(other))[:, None] * (b - theta)
+"""
+
+
+def mine(path, value):
+    path.write_text(textwrap.dedent(MINE.format(value=value)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("value", [1.0, 3.0])
+def test_add_runs_the_users_estimate_beside_the_others(value, tmp_path):
+    """REINFORCE under another name has its numbers. Three times it has nine times its E[g²], so
+    more than nine times its E[g²] − μ², and a bias. The others keep theirs: μ is without it."""
+    flags = [*SMALL, "--methods", "REINFORCE,NVIL,MuProp,mine", "--follow", "NVIL", "--steps", 52]
+    file = mine(tmp_path / "mine.py", value)
+    code, out, err = run("compare", *flags, "--add", file, "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    last = {key: float(x) for key, x in read_log(tmp_path / "run")[-1].items()}
+    assert re.search(r"\nmine .* yours\n", out)
+    if value == 1:
+        for column in ("variance", "bias", "noise"):
+            same = last[f"{column}/mine"], last[f"{column}/REINFORCE"]
+            assert same[0] == pytest.approx(same[1], rel=1e-6)
+    else:
+        assert last["variance/mine"] > 9 * last["variance/REINFORCE"]
+        assert last["bias/mine"] > 1.5 * last["noise/mine"]
+    without = [*SMALL, "--methods", "REINFORCE,NVIL,MuProp", "--follow", "NVIL", "--steps", 52]
+    assert run("compare", *without, "--out", tmp_path / "without")[0] == 0
+    for key, x in read_log(tmp_path / "without")[-1].items():
+        if not key.startswith(("ms/", "seconds")):
+            assert last[key] == pytest.approx(float(x), rel=1e-5), key
+    assert run("compare", "--resume", tmp_path / "run", "--steps", 60)[0] == 0
+
+
+def test_add_to_the_toy(tmp_path):
+    file = mine(tmp_path / "mine.py", 1.0)
+    code, _, err = run("compare", "--toy", "--add", file, "--out", tmp_path / "toy")
+    assert (code, err) == (0, "")
+    with open(tmp_path / "toy" / "log.csv", encoding="utf-8") as log:
+        rows = [row for row in csv.DictReader(log) if row["method"] == "mine"]
+    assert len(rows) == 15
+    for row in rows:
+        t, theta = float(row["target"]), float(row["theta"])
+        exact = theta * (1 - theta) * (1 - 2 * t)
+        assert float(row["mean"]) == pytest.approx(exact, abs=1e-9)
+        # f(b) − f(b̃) is ±Δ where they differ: E[g²] = Δ² θ (1 − θ) (θ² + (1 − θ)²)
+        square = (1 - 2 * t) ** 2 * theta * (1 - theta) * (1 - 2 * theta + 2 * theta**2)
+        assert float(row["variance"]) == pytest.approx(square - exact**2, abs=1e-9)
+
+
+def test_bad_files_to_add(tmp_path):
+    error = mine(tmp_path / "error.py", "1 / 0")
+    late = tmp_path / "late.py"
+    late.write_text("def estimate(model, params, aux, x, noise):\n    return 1 / 0\n", "utf-8")
+    noise = tmp_path / "noise.py"
+    noise.write_text("def estimate(*args): pass\ndef draw_noise(*args): pass\n", "utf-8")
+    for file, message in (
+        (error, "ZeroDivisionError: division by zero"), (late, "ZeroDivisionError: division by z"),
+        (tmp_path / "none.py", "none.py is not a Python file"),
+        (noise, "noise.py has a draw_noise"),
+        (mine(tmp_path / "NVIL.py", 1), "NVIL cannot be the name of a method"),
+    ):  # fmt: skip
+        code, _, err = run("compare", *SMALL, "--add", file, "--out", tmp_path / file.stem)
+        assert code == 2
+        assert message in err
+        if file in (error, late):
+            assert [*re.findall(r'File "(.*?)"', err)] == [str(file)]

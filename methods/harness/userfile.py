@@ -59,6 +59,26 @@ def load_function(text, default):
     return function, module, Path(file).resolve()
 
 
+def load_estimator(path, toy, taken):
+    """The estimator of a user's file: (its name, `estimate`, `init_aux` or None).
+
+    With `toy` it is `gradient_samples` instead of `estimate`. Raises InputError if the name of the
+    file is among those `taken`, or if it draws noise of its own.
+    """
+    wanted = "gradient_samples" if toy else "estimate"
+    function, module, file = load_function(f"{path}:{wanted}", wanted)
+    if file.stem in taken or "," in file.stem:
+        raise InputError(f"--add: {path}: rename it, {file.stem} cannot be the name of a method")
+    if hasattr(module, "draw_noise") and not toy:
+        raise InputError(f"--add: {path} has a draw_noise; here all share the pairs of the model")
+
+    def theirs(*args, **options):
+        with called(file):
+            return function(*args, **options)
+
+    return file.stem, theirs, getattr(module, "init_aux", None)
+
+
 def shown(error, path):
     """The traceback of an error from the first to the last line of the user's own files.
 
