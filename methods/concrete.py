@@ -72,7 +72,7 @@ def sample(a, u, temperature, relaxation="concrete"):
 def log_density(y, a, temperature):
     """log density of y, elementwise: logistic with location a / T and scale 1 / T."""
     r = a - temperature * y
-    return math.log(temperature) + r - 2 * softplus(r)
+    return np.log(temperature) + r - 2 * softplus(r)
 
 
 def density(h, a, temperature):
@@ -99,7 +99,8 @@ def concrete(model, params, x, noise, temperature, *, objective="log-mass", rela
     """
     if objective == "density" and (straight_through or relaxation != "concrete"):
         raise InputError(NO_DENSITY)
-    u = [u_i for u_i, _ in noise]
+    u, number = [u_i for u_i, _ in noise], lambda T: np.array(T, model.dtype)
+    temperature, prior_temperature = number(temperature), number(prior_temperature)
     multi_sample = lambda f: log_mean_exp(np.reshape(f, (-1, samples)), axis=1)
 
     def relaxed(params):
@@ -135,7 +136,7 @@ def schedule(step, temperature=None, anneal_rate=None, min_temperature=MIN_TEMPE
     """T at a step: `temperature`, or max(min_temperature, exp(−anneal_rate · step)) to anneal."""
     if anneal_rate is None:
         return temperature
-    return max(min_temperature, math.exp(-anneal_rate * step))
+    return np.maximum(min_temperature, np.exp(-anneal_rate * step))
 
 
 def init_aux(rng, model):
@@ -150,7 +151,7 @@ def estimate(model, params, aux, x, noise, *, temperature=None, anneal_rate=None
     T follows `schedule`; `temperature` None is the objective's own. The other options are those of
     `concrete`.
     """
-    step = float(aux[0])
+    step = aux[0]
     T = schedule(step, temperature or TEMPERATURE[objective], anneal_rate, min_temperature)
     f_b, f_h, grads = concrete(model, params, x, noise, T, objective=objective, **options)
     state = step + 1, T, np.sum(f_h) / len(f_h)

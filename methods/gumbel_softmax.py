@@ -122,7 +122,7 @@ def schedule(step, temperature=0.5, anneal_rate=None, anneal_every=1, min_temper
     if anneal_rate is None:
         return temperature
     t = anneal_every * (step // anneal_every)
-    return max(min_temperature, temperature * math.exp(-anneal_rate * t))
+    return np.maximum(min_temperature, temperature * np.exp(-anneal_rate * t))
 
 
 def init_aux(rng, model, temperature=0.5):
@@ -137,7 +137,7 @@ def estimate(model, params, aux, x, noise, *, learn_temperature=False, annealing
     """
     step, log_T, _ = aux
     if not learn_temperature:
-        log_T = np.array(math.log(schedule(float(step), **annealing or {})), model.dtype)
+        log_T = np.array(np.log(schedule(step, **annealing or {})), model.dtype)
     f_b, f_h, grads, slope = gumbel_softmax(model, params, x, noise, log_T, **options)
     steps, mean, log_T = (
         Assign(np.array(state, model.dtype)) for state in (step + 1, np.sum(f_h) / len(f_h), log_T)
@@ -203,7 +203,7 @@ def nvil(model, params, aux, x, noise):
     squared_error = lambda network: ([np.sum((f[:, None] - C(network)) ** 2) / len(x)], [])
     (network_grads,), _ = gradients(squared_error, network)
     v = 0.8 * v + 0.2 * np.var(f - C(network)[:, 0])
-    return f, grads, [*network_grads, Assign(np.asarray(v, f.dtype))]
+    return f, grads, [*network_grads, Assign(np.array(v, f.dtype))]
 
 
 # ------------------------------------------------------------------------------------------ REBAR

@@ -25,7 +25,6 @@ For the speed of whole steps by the number of classes see tests/benchmarks/semi_
 """
 
 import json
-import math
 from functools import partial
 
 from categorical import hard_sample, sample
@@ -111,7 +110,7 @@ def estimate(model, params, aux, x, noise, *, unlabelled="marginal", alpha=1.0, 
     The gradient is that of `objective` at T = max(min_temperature, temperature exp(−R step)). For
     "gumbel", of which −U is no bound, the one returned is that of hard y from the same noise.
     """
-    T = max(min_temperature, temperature * math.exp(-anneal_rate * float(aux[0])))
+    T = np.maximum(min_temperature, temperature * np.exp(-anneal_rate * aux[0]))
 
     def J(params):
         J, minus_U = objective(model, params, x, noise, T, unlabelled=unlabelled, alpha=alpha)

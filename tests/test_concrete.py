@@ -555,7 +555,7 @@ log_mass = lambda m: is_exact_for_its_own_objective(m, objective="log-mass")
 MUTATIONS = {
     "T to the power −1, a published misprint": (
         density_integrates_to_one,
-        ("return math.log(temperature) + r", "return r - math.log(temperature)"),
+        ("return np.log(temperature) + r", "return r - np.log(temperature)"),
     ),
     "exponent sign in the density": (
         sample_inverts_cdf,
@@ -611,7 +611,7 @@ MUTATIONS = {
     ),
     "annealing that heats": (
         annealing_is_exponential,
-        ("math.exp(-anneal_rate * step)", "math.exp(anneal_rate * step)"),
+        ("np.exp(-anneal_rate * step)", "np.exp(anneal_rate * step)"),
     ),
     "a mean of bounds for the multi-sample bound": (
         multi_sample_is_exact,

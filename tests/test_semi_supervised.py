@@ -629,7 +629,7 @@ MUTATIONS = {
     ),
     "annealing that heats": (
         temperature_is_annealed,
-        ("math.exp(-anneal_rate", "math.exp(anneal_rate"),
+        ("np.exp(-anneal_rate", "np.exp(anneal_rate"),
     ),
     # -- straight-through
     "derivative through T = 1": (
