@@ -234,6 +234,8 @@ def test_reinmax_is_exact_on_the_quadratic_and_biased_on_the_cubic(bits):
 # ------------------------------------------------------------------------------- the collection
 
 CATEGORICAL = {"bits": 2, "classes": 3}
+THREE = {"samples": 3}
+BOUND = {"samples": 3, "target": "bound"}
 RIGHT = {
     "REINFORCE": ("reinforce", {}, {}),
     "REINFORCE, batch mean": ("reinforce", {"baseline": "batch"}, {}),
@@ -243,6 +245,14 @@ RIGHT = {
     "REBAR": ("rebar", {"eta": 0.7}, {}),
     "REBAR, independent": ("rebar", {"conditional": "independent"}, {}),
     "REBAR, cold": ("rebar", {"temperature": 0.1, "relaxation": "concrete"}, {}),
+    "RLOO": ("rloo", {}, THREE),
+    "VIMCO": ("vimco", {}, BOUND),
+    "VIMCO, arithmetic mean": ("vimco", {"mean": "arithmetic"}, BOUND),
+    "DisARM": ("disarm", {}, {}),
+    "DisARM, three pairs": ("disarm", {}, THREE),
+    "ARM": ("disarm", {"estimator": "arm"}, {}),
+    "ARMS": ("disarm", {"estimator": "arms"}, THREE),
+    "DisARM, bound": ("disarm", {"bound": True}, BOUND),
     "REINFORCE, classes": ("gumbel_softmax", {"estimator": "reinforce"}, CATEGORICAL),
     "REBAR, classes": ("gumbel_softmax", {"estimator": "rebar", "eta": 0.7}, CATEGORICAL),
     "REBAR, classes, independent": (
@@ -250,6 +260,9 @@ RIGHT = {
     ),
 }  # fmt: skip
 BIASED = {
+    "RLOO, mean with its own sample": ("rloo", {"baseline": "mean"}, THREE),
+    "GRPO": ("rloo", {"baseline": "grpo"}, THREE),
+    "OVIS, γ = 1": ("vimco", {"ovis": 1.0}, BOUND),
     "Concrete": ("concrete", {}, {}),
     "Concrete, cold": ("concrete", {"temperature": 0.1}, {}),
     "Concrete, straight-through": ("concrete", {"straight_through": True}, {}),
@@ -279,11 +292,11 @@ def test_biased_collection(name):
     assert not check.check(samples, **how).unbiased
 
 
-def model_report(m, module, aux=(), estimates=64_000, **options):
+def model_report(m, module, aux=(), estimates=64_000, how=(), **options):
     method = getattr(m, module)
     return m.model_check.check_model(
         partial(method.estimate, **options), partial(method.init_aux, **dict(aux)),
-        partial(m.reinforce.estimate, baseline="none"), estimates=estimates,
+        partial(m.reinforce.estimate, baseline="none"), estimates=estimates, **dict(how),
     )  # fmt: skip
 
 
@@ -298,11 +311,18 @@ RIGHT_MODELS = {
     "REBAR": ("rebar", {}, {}),
     "REBAR, joint": ("rebar", {}, {"control_variate": "joint"}),
     "REBAR, plain": ("rebar", {"adapt": "none"}, {"adapt": "none"}),
+    "RLOO": ("rloo", {}, {"how": THREE}),
+    "VIMCO": ("vimco", {}, {"how": BOUND}),
+    "DisARM": ("disarm", {}, {}),
+    "ARMS": ("disarm", {}, {"estimator": "arms", "how": THREE}),
+    "DisARM, bound": ("disarm", {}, {"bound": True, "how": BOUND}),
 }
 BIASED_MODELS = {
     "Concrete": ("concrete", {}, {}),
     "REBAR, as released": ("rebar", {}, {"as_released": True}),
     "NVIL, normalized": ("nvil", {}, {"normalize": True}),
+    "GRPO": ("rloo", {}, {"baseline": "grpo", "how": THREE}),
+    "OVIS, γ = 1": ("vimco", {}, {"ovis": 1.0, "how": BOUND}),
 }
 
 

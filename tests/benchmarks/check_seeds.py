@@ -30,8 +30,8 @@ RIGHT = {
     "REBAR, T = .1": (partial(t.rebar, T=0.1), {}),
     "REBAR, T = .1, one bit": (partial(t.rebar, T=0.1), {"bits": 1}),
     "REBAR, 12 bits": (t.rebar, {"bits": 12}),
-    "REINFORCE, batch leave-one-out": (
-        partial(t.M.reinforce.gradient_samples, baseline="leave-one-out"), {},
+    "REINFORCE, batch": (
+        partial(t.M.reinforce.gradient_samples, baseline="batch"), {},
     ),
     "REINFORCE, classes": (
         partial(t.M.gumbel_softmax.gradient_samples, estimator="reinforce"), t.CATEGORICAL,
