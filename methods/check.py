@@ -194,7 +194,7 @@ def main(argv=None):
                    formatter_class=cli.argparse.RawDescriptionHelpFormatter)  # fmt: skip
     whole = cli.number(int, 1)
     p.add_argument("file", nargs="?", metavar="FILE.py[:FUNCTION]", help="what to check")
-    p.flag("--template", "print an example to begin with", choices=(None, *TEMPLATES))
+    p.add_argument("--template", choices=TEMPLATES, help="print an example to begin with")
     p.flag("--backend", "what the function is written in", choices=tuple(BACKENDS))
     p.flag("--bits", "D, 1 to 12: bits, or variables with --classes", 5, type=whole, metavar="D")
     p.flag("--samples", "K samples for each estimate", 1, type=whole, metavar="K")

@@ -113,7 +113,7 @@ BACKENDS = {"numpy": numpy_backend, "torch": torch_backend, "jax": jax_backend}
 
 TEMPLATES = {
     "numpy": '''\
-"""Your estimator here. To check it:  python methods/check.py {file}"""
+"""Your estimator here. To check it:  python methods/check.py mine.py"""
 
 import autograd.numpy as np  # plain numpy will do where f is not differentiated
 
@@ -130,7 +130,7 @@ def gradient_samples(f, logits, u, v):
     return signal[:, None] * (b - theta)  # the score, d log q(b) / d logits
 ''',
     "torch": '''\
-"""Your estimator here. To check it:  python methods/check.py {file} --backend torch"""
+"""Your estimator here. To check it:  python methods/check.py mine.py --backend torch"""
 
 import torch
 
@@ -150,7 +150,7 @@ def gradient_samples(f, logits, u, v):
     return torch.autograd.grad(loss, logits)[0]
 ''',
     "jax": '''\
-"""Your estimator here. To check it:  python methods/check.py {file} --backend jax"""
+"""Your estimator here. To check it:  python methods/check.py mine.py --backend jax"""
 
 import jax
 import jax.numpy as jnp
