@@ -1,8 +1,8 @@
 """Variables of K classes: the distribution and its relaxation, models, exact answers.
 
 A variable is a one-hot b ~ Categorical(softmax(a)), a model has N of them in a layer: logits and
-activations have the shape (..., N, K). What CategoricalNet offers to a method is what SBN does, but
-for noise, (batch, N, K). Nothing here estimates a gradient; gumbel_softmax.py does.
+activations have the shape (..., N, K). CategoricalNet offers to a method what SBN does, with noise
+of shape (batch, N, K). Nothing here estimates a gradient; gumbel_softmax.py does.
 """
 
 import itertools

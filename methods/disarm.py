@@ -10,16 +10,16 @@ ARM (Yin & Zhou 2019, arXiv 1807.11143; --estimator arm) and its mean given b an
     ∇_a E[f(b)] = E[ (f(b) − f(b̃)) (u − 1/2) ]                           ARM
                 = E[ (f(b) − f(b̃)) (b − b̃) σ(|a|) / 2 ]                   DisARM
 
-The mean takes away the variance that u has beyond b and b̃: DisARM has never more than ARM. Where
-b = b̃ it is 0. For many bits, f(b) − f(b̃) is of all of them, and each has its own u.
+The mean takes away the variance that u has beyond b and b̃, so DisARM never has more variance than
+ARM. Where b = b̃ it is 0. Each of several bits has its own u, and f(b) − f(b̃) is that of all bits.
 
 With L layers, every layer i has a pair of its own. b̃_i is drawn given the same b_{i−1} as b_i, and
 all the layers above are drawn anew, given b̃_i:
 
     g_i = (f(b) − f(b_1 … b_{i−1}, b̃_i, above)) (b_i − b̃_i) σ(|a_i|) / 2
 
-and to g the mean of ∇f, the direct derivative, over all these L + 1 passes is added. For the bound
-L of K samples (--bound; "local DisARM"), f is L with one of its samples replaced by its antithetic.
+The mean of ∇f, the direct derivative, over all L + 1 passes is added to g. For the bound L of K
+samples (--bound; "local DisARM"), f is L with one of its samples replaced by its antithetic one.
 
 ARMS (Dimitriev & Zhou 2021, arXiv 2105.14141; --estimator arms): K samples, each two of them with
 the correlation ρ < 0, made of K uniforms by a Dirichlet copula. For K = 2 it is DisARM:

@@ -18,7 +18,7 @@ log Z and its gradient are those of chains that follow the RBM: population annea
 Evaluation is of the discrete model: z binary, log Z by annealed importance sampling (AIS).
 Cost per step: one pass through the networks, and the chains' `--sweeps` Gibbs sweeps.
 
-Other than the released code: λ of the Gaussian trick follows W at every step, and its slope is in
+Unlike the released code: λ of the Gaussian trick follows W at every step, and its slope is in
 the gradient; log Z and the derivative for σ are right at every step; the power law has no offsets
 (it is kept as logit ζ); batch norm's γ does not decay. As there, the training bits of omniglot are
 drawn afresh at every step by default. Equation numbers are from the comments of that code.

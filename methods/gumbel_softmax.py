@@ -12,7 +12,7 @@ only bound, on a relaxed model. --straight-through: hard forward, relaxed backwa
 annealed or learned, by ascent on f(h), which only "density" does not reward for a T that runs away.
 With --samples m, f is log (1/m) Σ_i exp f(h_i).
 
---estimator reinforce (with m > 1: VIMCO), nvil and rebar take hard b and are unbiased, NVIL but for
+--estimator reinforce (with m > 1: VIMCO), nvil and rebar take hard b and are unbiased, NVIL up to
 a scale. REBAR draws z̃ given b: G(v) for the class chosen, log π + G(v) truncated there for the
 others. With the v that makes z̃ = z, f(h) − f(h̃) is zero with a slope: one relaxed pass a layer.
 

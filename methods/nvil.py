@@ -1,6 +1,6 @@
 """NVIL (Mnih & Gregor 2014, arXiv 1402.0030): REINFORCE with learned baselines.
 
-A network C(x), one tanh layer of 100 units, learns by least squares to foresee f(b) from the image:
+A network C(x), one tanh layer of 100 units, learns by least squares to predict f(b) from the image:
 
     signal = f(b) − C(x),    ∇ E[f(b)] = E[ signal ∇log q(b) + ∇f(b) ].
 
