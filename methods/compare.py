@@ -46,6 +46,7 @@ import muprop
 import nvil
 import rebar
 import reinforce
+import relax
 import rloo
 import vimco
 from common import Assign, Toy, exact_gradient, logit, quadrature, sigmoid
@@ -76,6 +77,7 @@ METHODS = {
     "DisARM": (disarm.estimate, disarm.init_aux),
     "VIMCO": (vimco.estimate, vimco.init_aux),
     "LocalDisARM": (partial(disarm.estimate, bound=True), disarm.init_aux),
+    "RELAX": (relax.estimate, relax.init_aux),
 }
 BIASED = {"Concrete"}
 ADDED = set()  # by --add
@@ -89,7 +91,7 @@ COLUMNS = ("variance", "raw_variance", "bias", "noise", "ms")
 def evaluations(name, layers, samples):
     """Of f for an image of `samples` rows and a step, without those for the report; or nan."""
     per_row = {"SimpleMuProp": 2, "MuProp": 2, "REBAR": 1 + layers, "DynamicREBAR": 1 + layers,
-               "DisARM": 1 + layers, "LocalDisARM": 1 + layers}  # fmt: skip
+               "DisARM": 1 + layers, "LocalDisARM": 1 + layers, "RELAX": 1 + layers}  # fmt: skip
     return samples * per_row.get(name, math.nan if name in ADDED else 1)
 
 

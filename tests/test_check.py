@@ -253,6 +253,8 @@ RIGHT = {
     "ARM": ("disarm", {"estimator": "arm"}, {}),
     "ARMS": ("disarm", {"estimator": "arms"}, THREE),
     "DisARM, bound": ("disarm", {"bound": True}, BOUND),
+    "RELAX": ("relax", {"eta": 0.7}, {}),
+    "RELAX, independent": ("relax", {"conditional": "independent"}, {}),
     "REINFORCE, classes": ("gumbel_softmax", {"estimator": "reinforce"}, CATEGORICAL),
     "REBAR, classes": ("gumbel_softmax", {"estimator": "rebar", "eta": 0.7}, CATEGORICAL),
     "REBAR, classes, independent": (
@@ -283,6 +285,17 @@ def test_collection(name):
         report.assert_unbiased()
         # at T = .1 some integrals do not converge, and estimates take their place
         assert ("by integration" in report.verdict) == (name != "REBAR, cold")
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"black_box": True}, {"conditional": "independent"}])
+def test_relax_with_a_network(bits, options):
+    def samples(f, logits, u, v):
+        rng, D = np.random.default_rng(0), len(logits)
+        rho = [rng.standard_normal(shape) for shape in ((D, 4), (4,), (4, 1), (1,))]
+        return M.relax.gradient_samples(f, logits, u, v, rho=rho, **options)
+
+    check.check(samples, bits=bits, **QUICK).assert_unbiased()
 
 
 @pytest.mark.parametrize("name", BIASED)
@@ -316,6 +329,8 @@ RIGHT_MODELS = {
     "DisARM": ("disarm", {}, {}),
     "ARMS": ("disarm", {}, {"estimator": "arms", "how": THREE}),
     "DisARM, bound": ("disarm", {}, {"bound": True, "how": BOUND}),
+    "RELAX": ("relax", {}, {}),
+    "RELAX, black box": ("relax", {"black_box": True}, {"black_box": True}),
 }
 BIASED_MODELS = {
     "Concrete": ("concrete", {}, {}),

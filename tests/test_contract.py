@@ -18,13 +18,15 @@ quadratic = proofs.quadratic
 # gradient_samples of the methods for bits, by what their uniforms look like
 SINGLE = {
     "reinforce": {}, "nvil": {}, "muprop": {}, "concrete": {}, "rebar": {}, "disarm": {},
+    "relax": {}, "relax black box": {"black_box": True},
+    "relax independent": {"conditional": "independent"},
     "rebar independent": {"conditional": "independent"}, "muprop simple": {"simple": True},
     "concrete straight-through": {"straight_through": True},
     "reinforce batch": {"baseline": "batch"},
 }  # fmt: skip
 SEVERAL = {"rloo": {}, "vimco": {}, "disarm arms": {"estimator": "arms"}}
 ALL = SINGLE | SEVERAL
-DIFFERENTIABLE = ("concrete", "rebar", "rebar independent", "concrete straight-through")
+DIFFERENTIABLE = ("concrete", "rebar", "rebar independent", "concrete straight-through", "relax")
 
 
 def call(name, f=quadratic, logits=L, u=None, v=None, **options):
@@ -124,6 +126,7 @@ def test_temperatures_and_choices(name):
                   ("temperature", np.inf)],
         "rloo": [("baseline", "batch")], "vimco": [("mean", "harmonic")],
         "disarm": [("estimator", "u2g")],
+        "relax": [("conditional", "indep"), ("temperature", 0.0), ("rho", [L])],
     }  # fmt: skip
     for argument, value in wrong.get(module, []):
         with pytest.raises(ValueError, match=rf"^{argument}: "):

@@ -114,6 +114,13 @@ MODES = {
         Mode(SMALL, ["--target", *REBAR]),
         Mode(TOY, [*TRAINING, *REBAR]),
     ],
+    "relax": [
+        Mode(TWO, ["--target"]),
+        Mode(f"{SMALL} --task predict", ["--target"]),
+        Mode(f"{SMALL} --black-box", ["--target", "--temperature"]),
+        Mode(TOY, TRAINING),
+        Mode(f"{TOY} --black-box", TRAINING),
+    ],
     "compare": [
         Mode(TWO, ["--target"]),
         Mode(SMALL, ["--target", "--as-released"]),

@@ -1,8 +1,10 @@
-"""RLOO, DisARM and ARMS on the noise of other people's code: what it returns, element by element.
+"""Our estimators on the noise of other people's code: what it returns, element by element.
 
 data/rodeo_fixture.npz holds what github.com/thjashin/rodeo (TensorFlow 2.15, commit cfb4427) gives
 for a small network, ten MNIST images and given uniforms: the gradients of minus the bound, summed
-over the images. Of the largest tensors every 16th row or column is kept.
+over the images. Of the largest tensors every 16th row or column is kept. In
+rodeo_fixture_learned.npz are the methods that learn something, with its gradients. The network of
+RELAX is kept for the pixels that are not 0 in all images, its gradient for every 8th of those.
 """
 
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 
 M = proofs.load()
 FILE = Path(__file__).parent / "data" / "rodeo_fixture.npz"
+LEARNED = FILE.with_name("rodeo_fixture_learned.npz")
+NETWORK = {"activation": "leaky-relu", "slope": 0.3, "centring": False, "prior": "fixed"}
 CASES = {  # in their file: samples of an image, module, options
     "reinforce_loo_K2": (2, "rloo", {"samples": 2}),
     "reinforce_loo_K3": (3, "rloo", {"samples": 3}),
@@ -38,8 +42,7 @@ def largest_error(m, case, dtype=np.float64):
     with np.load(FILE) as file:
         data = dict(file)
     params = [data[f"{net}_{i}"].astype(dtype) for net in ("enc", "dec") for i in range(6)]
-    network = {"activation": "leaky-relu", "slope": 0.3, "centring": False, "prior": "fixed"}
-    model = with_offsets(m)(np.full(784, 0.5), 20, 1, True, dtype=dtype, **network)
+    model = with_offsets(m)(np.full(784, 0.5), 20, 1, True, dtype=dtype, **NETWORK)
     x = np.repeat(np.unpackbits(data["x"], axis=1).astype(dtype), K, axis=0)
     u = np.moveaxis(data["u"][:K], 0, 1).reshape(-1, 20).astype(dtype)  # K rows of an image
     params.append(np.zeros((len(x), 20), dtype))
@@ -87,3 +90,78 @@ def test_their_gradients(case, dtype):
 )  # fmt: skip
 def test_mutation_is_rejected(case, file, old, new):
     assert largest_error(proofs.load([(file, old, new)]), case)[0] > 1e-4
+
+
+# -------------------------------------------------------------------------------------- learned
+
+
+def read(dtype):
+    """Both files, the bits of the images, and the parameters."""
+    with np.load(FILE) as file, np.load(LEARNED) as learned:
+        data = dict(file) | dict(learned)
+    params = [data[f"{net}_{i}"].astype(dtype) for net in ("enc", "dec") for i in range(6)]
+    return data, np.unpackbits(data["x"], axis=1).astype(dtype), params
+
+
+def errors(case, data, ours):
+    """The deviation of every array of a case, relative to the largest element of the array."""
+    theirs = {key.removeprefix(f"{case}/"): data[key] for key in data if key.startswith(f"{case}/")}
+    assert ours.keys() <= theirs.keys()
+    for name, array in ours.items():
+        assert np.shape(array) == theirs[name].shape, name
+    return {
+        name: np.abs(theirs[name] - array).max() / np.abs(theirs[name]).max()
+        for name, array in ours.items()
+    }
+
+
+def relax_errors(m, dtype=np.float64):
+    """Theirs is c = scale · (r + f), ours η f + r: their scale multiplies the last layer of our r.
+
+    Their objective is the sum of the squares of the gradient, itself a sum over the images.
+    """
+    case = "relax_K2"
+    data, x, params = read(dtype)
+    active = np.flatnonzero(x.any(axis=0))
+    W1, b1, W2, b2 = (data[f"{case}/control_{i}"].astype(dtype) for i in range(4))
+    whole = np.zeros((784 + 20, W1.shape[1]), dtype)
+    seen = np.append(active, np.arange(784, 804))
+    whole[seen] = W1
+    scale, log_T = (data[f"{case}/{name}"].astype(dtype) for name in ("scaling", "log_temperature"))
+    aux = [whole, b1, scale * W2, scale * b2, np.full(1, scale), log_T]
+    model = m.models.SBN(np.full(784, 0.5), 20, 1, True, dtype=dtype, **NETWORK)
+    uv = data["relax_uv"].astype(dtype)
+    options = {"conditional": "independent", "activation": lambda h: m.models.leaky_relu(h, 0.3)}
+    bound, grads, slopes = m.relax.estimate(model, params, aux, x, [(uv[:10], uv[10:])], **options)
+    slopes = [len(x) ** 2 * sum(p.size for p in params) * g for g in slopes]
+    by_W1, by_b1, by_W2, by_b2, by_eta, by_log_T = slopes
+    ours = {f"{net}grad_{i}": -len(x) * grads[6 * k + i]
+            for k, net in enumerate(("enc", "dec")) for i in range(6)}  # fmt: skip
+    ours["encgrad_0"] = ours["encgrad_0"][::16]
+    ours |= {f"decgrad_{i}": ours[f"decgrad_{i}"][..., ::16] for i in (4, 5)}
+    ours |= {"thetagrad_0": by_W1[seen][::8], "thetagrad_1": by_b1, "loss": -bound}
+    ours |= {"thetagrad_2": scale * by_W2, "thetagrad_3": scale * by_b2, "thetagrad_4": by_log_T}
+    ours["thetagrad_5"] = by_eta[0] + np.sum(by_W2 * W2) + np.sum(by_b2 * b2)
+    return errors(case, data, ours)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_relax(dtype):
+    """Every gradient, with those of the network, T and the scale."""
+    found = relax_errors(M, dtype)
+    assert len(found) == 19
+    worst = max(found, key=found.get)
+    print(f"RELAX: {found[worst]:.1e} in {worst}")
+    assert found[worst] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("signal = stop_gradient(f_b - c_z_tilde)", "signal = stop_gradient(f_b - c_z)"),
+        ("c([*below, a_l], z_tilde)", "c([*below, stop_gradient(a_l)], z_tilde)"),
+        ("for g in grads) / size]", "for g in grads[1:]) / size]"),
+    ],
+)
+def test_mutation_of_relax_is_rejected(old, new):
+    assert max(relax_errors(proofs.load([("relax", old, new)])).values()) > 1e-4
