@@ -165,3 +165,74 @@ def test_relax(dtype):
 )
 def test_mutation_of_relax_is_rejected(old, new):
     assert max(relax_errors(proofs.load([("relax", old, new)])).values()) > 1e-4
+
+
+RODEO = {  # in their file: samples of an image, estimator
+    "double_cv_K2": (2, "double-cv"),
+    "double_cv_K3": (3, "double-cv"),
+    "discrete_stein_avg_K2": (2, "rodeo"),
+    "discrete_stein_output_avg_K3": (3, "rodeo"),
+}
+
+
+def rodeo_errors(m, case, dtype=np.float64):
+    """Their f is minus the bound: H of −(s, f), and minus its outputs, is our H.
+
+    They have a layer for each of the inputs s and f, whose sum goes through the leaky ReLU.
+    """
+    K, estimator = RODEO[case]
+    data, x, params = read(dtype)
+    get = lambda name: data[f"{case}/{name}"].astype(dtype)
+    aux = [np.full(1, get("alpha"))]
+    if estimator == "rodeo":
+        by_s, b_s, by_f, b_f, W2, b2 = (get(f"control_{i}") for i in range(6))
+        W1 = np.concatenate([by_s, by_f])
+        aux = [-W1, b_s + b_f, -W2, -b2, *aux, np.full(1, get("beta"))]
+    model = with_offsets(m)(np.full(784, 0.5), 20, 1, True, dtype=dtype, **NETWORK)
+    x = np.repeat(x, K, axis=0)
+    u = np.moveaxis(data["u"][:K], 0, 1).reshape(-1, 20).astype(dtype)  # K rows of an image
+    params.append(np.zeros((len(x), 20), dtype))
+    bound, grads, slopes = m.rodeo.estimate(
+        model, params, aux, x, [(u, u)], samples=K, estimator=estimator
+    )
+    ours = {f"encgrad_{i}": -len(x) / K * g for i, g in enumerate(grads[:6])}
+    ours["encgrad_0"] = ours["encgrad_0"][::16]
+    ours["eta_grads"] = -len(x) / K * grads[-1].reshape(-1, K, 20).sum(axis=1)
+    ours["loss"] = -bound.reshape(-1, K).mean(axis=1)
+    ours["hyper_grads"] = np.concatenate(slopes[-2:] if estimator == "rodeo" else slopes)
+    if estimator == "rodeo":
+        by_W1, by_b1, by_W2, by_b2 = slopes[:4]
+        nets = [-by_W1[:1], by_b1, -by_W1[1:], by_b1, -by_W2, -by_b2]
+        ours |= {f"control_grad_{i}": g for i, g in enumerate(nets)}
+    return errors(case, data, ours)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", RODEO)
+def test_rodeo(case, dtype):
+    """Every gradient, with those of α, β and H.
+
+    The latter are sums that nearly cancel: theirs are in float32, and so computed ours move by up
+    to 2e-4 too.
+    """
+    found = rodeo_errors(M, case, dtype)
+    assert len(found) == (9 if case.startswith("double_cv") else 15)
+    for name, error in found.items():
+        print(f"{case}/{name}: {error:.1e}")
+        assert error < (1e-3 if name.startswith(("hyper", "control")) else 1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("case", "old", "new"),
+    [
+        ("double_cv_K2", "- alpha * G_others * theta", "- 1.001 * alpha * G_others * theta"),
+        ("double_cv_K3", "G_others = of_others(G)", "G_others = G"),
+        ("discrete_stein_avg_K2", "* (1 - 2 * b) / D", "* (1 - 2 * b) / (D - 1)"),
+        ("discrete_stein_output_avg_K3", "return h / (K - 1), h_turned / (K - 1)",
+         "return h / K, h_turned / K"),
+        ("discrete_stein_output_avg_K3", "1, 0.3)", "1, 0.4)"),
+    ],
+)  # fmt: skip
+def test_mutation_of_rodeo_is_rejected(case, old, new):
+    found = rodeo_errors(proofs.load([("rodeo", old, new)]), case)
+    assert max(error for name, error in found.items() if name.startswith("enc")) > 1e-4
