@@ -18,10 +18,10 @@ parameters of (bias / its own noise)²: about 1 for an unbiased estimator, above
 A tensor in which k agrees with the others to rounding is left out.
 
 Every image has --samples rows, which have the same bits for all estimators (but for DisARM's second
-bit). RLOO uses the rows of an image together, the others take the mean over them, and DisARM makes
-a pair of every row. What that costs is in two columns: variance × time, variance_k times the
-milliseconds of a step, and variance × f, times the evaluations of f for an image. n times as many
-samples would divide the variance by n and multiply either cost by it.
+bit). RLOO, DoubleCV and RODEO use the rows of an image together, the others take the mean over
+them, and DisARM makes a pair of every row. What that costs is in two columns: variance × time,
+variance_k times the milliseconds of a step, and variance × f, times the evaluations of f for an
+image. n times as many samples would divide the variance by n and multiply either cost by it.
 
 VIMCO and LocalDisARM follow another objective, the bound of all K = --samples samples. They are a
 group of their own, with a μ of their own.
@@ -48,6 +48,7 @@ import rebar
 import reinforce
 import relax
 import rloo
+import rodeo
 import vimco
 from common import Assign, Toy, exact_gradient, logit, quadrature, sigmoid
 
@@ -78,11 +79,16 @@ METHODS = {
     "VIMCO": (vimco.estimate, vimco.init_aux),
     "LocalDisARM": (partial(disarm.estimate, bound=True), disarm.init_aux),
     "RELAX": (relax.estimate, relax.init_aux),
+    "DoubleCV": (
+        partial(rodeo.estimate, estimator="double-cv"),
+        partial(rodeo.init_aux, estimator="double-cv"),
+    ),
+    "RODEO": (rodeo.estimate, rodeo.init_aux),
 }
 BIASED = {"Concrete"}
 ADDED = set()  # by --add
 OTHER_OBJECTIVE = {"VIMCO", "LocalDisARM"}  # the bound of K samples
-TOGETHER = {"RLOO", *OTHER_OBJECTIVE}  # use the rows of an image together, two at least
+TOGETHER = {"RLOO", "DoubleCV", "RODEO", *OTHER_OBJECTIVE}  # use an image's rows together
 DECAY = 0.999
 ROUNDING = 1e-5  # of |g|²: squared differences below it are the rounding of float32
 COLUMNS = ("variance", "raw_variance", "bias", "noise", "ms")
@@ -245,6 +251,8 @@ TOY = {
     "RLOO": rloo.gradient_samples,
     "DisARM": disarm.gradient_samples,
     "VIMCO": vimco.gradient_samples,
+    "DoubleCV": partial(rodeo.gradient_samples, estimator="double-cv"),
+    "RODEO": rodeo.gradient_samples,
 }
 
 
@@ -272,7 +280,7 @@ def learned_options(name, f, logits, moments_of):
 
     NVIL's C is E[f], the optimum of its squared error. MuProp's s1 (in [0, 2], with C) makes the
     expansion exact if it can: one bit makes every f linear. REBAR has NVIL's C and the η in [0, 2]
-    of least variance.
+    of least variance; DoubleCV and RODEO, whose H is (s, s), have the α in [−2, 2] of least.
     """
     theta, f_0, f_1 = float(sigmoid(logits)[0]), *f(np.array([[0.0], [1.0]]))
     mean = theta * f_1 + (1 - theta) * f_0
@@ -284,6 +292,9 @@ def learned_options(name, f, logits, moments_of):
         return {"s0": 0.0, "s1": s1, "baseline": mean}
     if name == "REBAR":
         choices = [{"eta": eta, "baseline": mean} for eta in np.linspace(0, 2, 41)]
+        return min(choices, key=lambda options: moments_of(options)[1])
+    if name in ("DoubleCV", "RODEO"):
+        choices = [{"alpha": alpha} for alpha in np.linspace(-2, 2, 41)]
         return min(choices, key=lambda options: moments_of(options)[1])
     return {}
 

@@ -34,6 +34,7 @@ Cost per image and step: K evaluations of f and K of ∇f, and for RODEO K(K−1
 import itertools
 from functools import partial
 
+import reinforce
 import rloo
 from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
@@ -208,11 +209,14 @@ def report(model, aux, estimator="rodeo"):
 
 
 def toy(args, estimate, init_aux):
-    """Beside RLOO at the same K."""
+    """Beside RLOO, and REINFORCE without a baseline, at the same K."""
     label = "RODEO" if args.estimator == "rodeo" else "Double CV"
-    plain = partial(rloo.estimate, samples=args.samples), rloo.init_aux
-    nodes = lambda logits: outcomes(logits, args.samples)
-    train_toy(args, {"RLOO": plain, label: (estimate, init_aux)}, nodes)
+    methods = {
+        "REINFORCE": (partial(reinforce.estimate, baseline="none"), reinforce.init_aux),
+        "RLOO": (partial(rloo.estimate, samples=args.samples), rloo.init_aux),
+        label: (estimate, init_aux),
+    }
+    train_toy(args, methods, lambda logits: outcomes(logits, args.samples))
 
 
 def main(argv=None):

@@ -287,6 +287,15 @@ def test_collection(name):
         assert ("by integration" in report.verdict) == (name != "REBAR, cold")
 
 
+@pytest.mark.parametrize("samples", [2, 3])
+@pytest.mark.parametrize("estimator", M.rodeo.ESTIMATORS)
+def test_rodeo_with_a_network(samples, estimator):
+    rng = np.random.default_rng(0)
+    rho = [rng.standard_normal(shape) for shape in ((2, 4), (4,), (4, 2), (2,))]
+    own = partial(M.rodeo.gradient_samples, estimator=estimator, rho=rho, beta=0.7)
+    check.check(own, bits=2, samples=samples, **QUICK).assert_unbiased()
+
+
 @pytest.mark.parametrize("bits", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"black_box": True}, {"conditional": "independent"}])
 def test_relax_with_a_network(bits, options):

@@ -147,7 +147,7 @@ def test_toy_table(tmp_path):
     assert (code, err) == (0, "")
     with open(tmp_path / "toy" / "log.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 120
+    assert len(rows) == 150
     variance, far = {}, 0
     for row in rows:
         key = row["target"], row["theta"]

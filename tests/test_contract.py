@@ -24,7 +24,10 @@ SINGLE = {
     "concrete straight-through": {"straight_through": True},
     "reinforce batch": {"baseline": "batch"},
 }  # fmt: skip
-SEVERAL = {"rloo": {}, "vimco": {}, "disarm arms": {"estimator": "arms"}}
+SEVERAL = {
+    "rloo": {}, "vimco": {}, "disarm arms": {"estimator": "arms"},
+    "rodeo": {}, "rodeo double-cv": {"estimator": "double-cv"},
+}  # fmt: skip
 ALL = SINGLE | SEVERAL
 DIFFERENTIABLE = ("concrete", "rebar", "rebar independent", "concrete straight-through", "relax")
 
@@ -126,6 +129,7 @@ def test_temperatures_and_choices(name):
                   ("temperature", np.inf)],
         "rloo": [("baseline", "batch")], "vimco": [("mean", "harmonic")],
         "disarm": [("estimator", "u2g")],
+        "rodeo": [("estimator", "stein"), ("alpha", [0.1]), ("beta", np.nan), ("rho", [L])],
         "relax": [("conditional", "indep"), ("temperature", 0.0), ("rho", [L])],
     }  # fmt: skip
     for argument, value in wrong.get(module, []):

@@ -121,6 +121,12 @@ MODES = {
         Mode(TOY, TRAINING),
         Mode(f"{TOY} --black-box", TRAINING),
     ],
+    "rodeo": [
+        Mode(SMALL, ["--target"]),
+        Mode(f"{TWO} --task predict --estimator double-cv", ["--target"]),
+        Mode(TOY, TRAINING),
+        Mode(f"{TOY} --estimator double-cv", TRAINING),
+    ],
     "compare": [
         Mode(TWO, ["--target"]),
         Mode(SMALL, ["--target", "--as-released"]),

@@ -126,7 +126,7 @@ def test_a_method_can_be_taken_home(name, tmp_path):
         (tmp_path / f"{paper}.py").write_text(taken(paper), encoding="utf-8")
         papers += sorted((GRAPH[paper] & PAPERS) - found - set(papers))
     shape, logits = "(2,)", "logits"
-    if name in ("rloo", "vimco"):
+    if name in ("rloo", "vimco", "rodeo"):
         shape = "(3, 2)"
     if name == "gumbel_softmax":
         shape, logits = "(1, 2)", "logits[None]"

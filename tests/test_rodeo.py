@@ -243,7 +243,7 @@ def test_a_run(tmp_path, estimator):
 def test_the_toy(tmp_path):
     code, _, err = run("rodeo", "--toy", "--steps", 60, "--out", tmp_path / "toy")
     assert (code, err) == (0, "")
-    assert {row["method"] for row in read_log(tmp_path / "toy")} == {"RLOO", "RODEO"}
+    assert {row["method"] for row in read_log(tmp_path / "toy")} == {"REINFORCE", "RLOO", "RODEO"}
     code, _, err = run("rodeo", "--samples", 1)
     assert code == 2
     assert "--samples: RODEO and Double CV need two or more" in err

@@ -31,6 +31,7 @@ STYLES = {
     # the relaxation as a control variate, and learned ones
     "REBAR": (RED, "--", "d"), "DynamicREBAR": (RED, "-", "h"),
     "RELAX": (PINK, "-", "p"), "RODEO": (PINK, "--", "<"),
+    "DoubleCV": (PINK, ":", ">"),
     # bounds of K samples
     "iwae": (BLACK, "-", "o"), "stl": (ORANGE, "--", "P"),
     "dreg": (BLUE, "-", "s"), "dreg-norm": (BLUE, ":", "D"), "dreg-cv": (BLUE, "--", "h"),
