@@ -167,6 +167,8 @@ def test_toy_table(tmp_path):
         assert variance[key, "MuProp"] <= nvil + 1e-12  # s1 = 0 is NVIL
         worse += nvil > variance[key, "REINFORCE"]
         assert variance[key, "DisARM"] <= variance[key, "RLOO"]  # both have two evaluations of f
+        for name in ("DoubleCV", "RODEO"):
+            assert variance[key, name] <= variance[key, "RLOO"] + 1e-12  # α = 0 is RLOO
     assert worse == 2  # E[f], the least-squares baseline, is not the one of least variance
 
 
@@ -206,7 +208,7 @@ def test_the_bound_of_k_samples_is_a_group_of_its_own(rng):
 def test_all_estimators_get_the_same_bits_and_pay_for_f(tmp_path):
     """Two layers, two rows an image: RLOO's bound is REINFORCE's; the columns of the table."""
     flags = [*SMALL, "--steps", 12, "--layers", 2, "--follow", "RLOO", "--lr", "1e-9"]
-    names = "REINFORCE,RLOO,DisARM,VIMCO,LocalDisARM,REBAR"
+    names = "REINFORCE,RLOO,DisARM,VIMCO,LocalDisARM,REBAR,RELAX,DoubleCV,RODEO"
     code, out, err = run("compare", *flags, "--methods", names, "--out", tmp_path / "a")
     assert (code, err) == (0, "")
     flags[flags.index("RLOO")] = "REINFORCE"
@@ -214,7 +216,8 @@ def test_all_estimators_get_the_same_bits_and_pay_for_f(tmp_path):
     bounds = [float(read_log(tmp_path / x)[-1]["train_bound"]) for x in "ab"]
     assert bounds[0] == pytest.approx(bounds[1], abs=1e-4)
     lines = {line.split()[0]: line.split() for line in out.splitlines() if "e-0" in line}
-    f = {"REINFORCE": 2, "RLOO": 2, "DisARM": 6, "VIMCO": 2, "LocalDisARM": 6, "REBAR": 6}
+    f = {"REINFORCE": 2, "RLOO": 2, "DisARM": 6, "VIMCO": 2, "LocalDisARM": 6, "REBAR": 6,
+         "RELAX": 6, "DoubleCV": 2, "RODEO": 2}  # fmt: skip
     assert {name: int(line[-2]) for name, line in lines.items()} == f
     last = read_log(tmp_path / "a")[-1]
     for name, n in f.items():
