@@ -255,6 +255,8 @@ RIGHT = {
     "DisARM, bound": ("disarm", {"bound": True}, BOUND),
     "RELAX": ("relax", {"eta": 0.7}, {}),
     "RELAX, independent": ("relax", {"conditional": "independent"}, {}),
+    "RODEO": ("rodeo", {"beta": 0.7}, THREE),
+    "Double CV": ("rodeo", {"estimator": "double-cv"}, THREE),
     "REINFORCE, classes": ("gumbel_softmax", {"estimator": "reinforce"}, CATEGORICAL),
     "REBAR, classes": ("gumbel_softmax", {"estimator": "rebar", "eta": 0.7}, CATEGORICAL),
     "REBAR, classes, independent": (
@@ -340,6 +342,8 @@ RIGHT_MODELS = {
     "DisARM, bound": ("disarm", {}, {"bound": True, "how": BOUND}),
     "RELAX": ("relax", {}, {}),
     "RELAX, black box": ("relax", {"black_box": True}, {"black_box": True}),
+    "RODEO": ("rodeo", {}, {"how": THREE}),
+    "Double CV": ("rodeo", {"estimator": "double-cv"}, {"estimator": "double-cv", "how": THREE}),
 }
 BIASED_MODELS = {
     "Concrete": ("concrete", {}, {}),
