@@ -255,8 +255,6 @@ RIGHT = {
     "DisARM, bound": ("disarm", {"bound": True}, BOUND),
     "RELAX": ("relax", {"eta": 0.7}, {}),
     "RELAX, independent": ("relax", {"conditional": "independent"}, {}),
-    "RODEO": ("rodeo", {"beta": 0.7}, THREE),
-    "Double CV": ("rodeo", {"estimator": "double-cv"}, THREE),
     "REINFORCE, classes": ("gumbel_softmax", {"estimator": "reinforce"}, CATEGORICAL),
     "REBAR, classes": ("gumbel_softmax", {"estimator": "rebar", "eta": 0.7}, CATEGORICAL),
     "REBAR, classes, independent": (
@@ -289,13 +287,12 @@ def test_collection(name):
         assert ("by integration" in report.verdict) == (name != "REBAR, cold")
 
 
-@pytest.mark.parametrize("samples", [2, 3])
 @pytest.mark.parametrize("estimator", M.rodeo.ESTIMATORS)
-def test_rodeo_with_a_network(samples, estimator):
+def test_rodeo_with_a_network(estimator):
     rng = np.random.default_rng(0)
     rho = [rng.standard_normal(shape) for shape in ((2, 4), (4,), (4, 2), (2,))]
     own = partial(M.rodeo.gradient_samples, estimator=estimator, rho=rho, beta=0.7)
-    check.check(own, bits=2, samples=samples, **QUICK).assert_unbiased()
+    check.check(own, bits=2, samples=2, **QUICK).assert_unbiased()
 
 
 @pytest.mark.parametrize("bits", [1, 2])
