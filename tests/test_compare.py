@@ -19,7 +19,7 @@ def averages_of(gradients, sizes):
     T, splits = len(sizes), np.cumsum(sizes)[:-1]
     averages = [np.zeros(D)] * K, np.zeros((T, K)), np.zeros((T, K, K))
     for step in gradients:
-        averages = M.compare.updated(*averages, [np.split(g, splits) for g in step])
+        averages = M.paired.updated(*averages, [np.split(g, splits) for g in step])
     return averages
 
 
