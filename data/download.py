@@ -13,9 +13,11 @@ import http.client
 import io
 import math
 import os
+import queue
 import re
 import struct
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +31,7 @@ import scipy.io
 from tqdm import tqdm
 
 TIMEOUT = 30  # seconds of silence from a server
+SLOWEST = 50_000  # bytes a second; with TIMEOUT it is the deadline of a whole file
 PAUSE = 2  # seconds before an address with a fault that may pass gets its second chance
 SIDE = 28
 CHUNK = 2**16
@@ -36,6 +39,12 @@ CHUNK = 2**16
 
 class Fault(ValueError):
     """What is wrong with a file or a request, in words for the user."""
+
+
+def plain(text):
+    """Text of a server or a user for the terminal: one line, and no control characters."""
+    text = "".join(x if x.isprintable() else "?" for x in str(text))
+    return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
 class File(NamedTuple):
@@ -166,10 +175,47 @@ SOURCES = {
 # ---------------------------------------------------------------------------------------- fetching
 
 
+class Redirect(urllib.request.HTTPRedirectHandler):
+    """Follow a server to http and https only, and never from https to http."""
+
+    def redirect_request(self, request, body, code, message, headers, address):
+        scheme = address.partition(":")[0].lower()
+        if scheme not in {"https", request.type}:
+            raise Fault(f"redirects from {request.type} to {address}, which is not followed")
+        return super().redirect_request(request, body, code, message, headers, address)
+
+
 def read(address, limit):
-    """The bytes at an address (http, https or the path of a file), at most `limit` of them."""
+    """The bytes at an address (http, https or the path of a file), at most `limit` of them.
+
+    They have to be complete after `TIMEOUT + limit / SLOWEST` seconds, however slow the server is.
+    """
+    seconds, answer = TIMEOUT + limit / SLOWEST, queue.SimpleQueue()
+    end, late = time.monotonic() + seconds, Fault(f"is not complete after {seconds:.0f} seconds")
+
+    def work():  # in a thread, because a server can also be slow before the content begins
+        try:
+            answer.put((_read(address, limit, end, late), None))
+        except Exception as error:
+            answer.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    while time.monotonic() < end:
+        try:
+            content, error = answer.get(timeout=0.5)  # short, so that Ctrl-C works everywhere
+        except queue.Empty:
+            continue
+        if error:
+            raise error
+        return content
+    raise late
+
+
+def _read(address, limit, end, late):
     if "://" in address:
-        opened = urllib.request.urlopen(address, timeout=TIMEOUT)
+        opened = urllib.request.build_opener(Redirect).open(address, timeout=TIMEOUT)
+    elif os.path.exists(address) and not os.path.isfile(address):
+        raise Fault("is not a file")  # opening a named pipe would wait for a writer
     else:
         opened = open(address, "rb")  # noqa: SIM115
     with opened as body:
@@ -177,13 +223,18 @@ def read(address, limit):
         too_large = Fault(f"is larger than {limit:,} bytes")
         if total is not None and total > limit:
             raise too_large
-        content, name = bytearray(), address.rpartition("/")[2]
+        content, name = bytearray(), plain(address.rpartition("/")[2])
         with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None) as bar:
-            while chunk := body.read(CHUNK):
+            while len(content) != total:
+                chunk = body.read1(CHUNK if total is None else min(CHUNK, total - len(content)))
+                if not chunk:
+                    break
                 content += chunk
                 bar.update(len(chunk))
                 if len(content) > limit:
                     raise too_large
+                if time.monotonic() > end:
+                    raise late
     if total is not None and len(content) < total:  # http.client reports it only for chunked bodies
         raise ConnectionError(f"the connection ended after {len(content):,} of {total:,} bytes")
     return bytes(content)
@@ -230,13 +281,13 @@ def fetch(file, addresses, allow_unverified):
             failures[address] = Fault(f"has md5 {md5} instead of {file.md5}")
             if allow_unverified and not spare:
                 spare = parse(content, file.shape), md5
-                warning = f"{address}{file.name} {failures[address]}"
+                warning = plain(f"{address}{file.name} {failures[address]}")
         except (OSError, http.client.HTTPException, ValueError) as error:
             failures[address] = error
     if spare:
         print(f"WARNING: NOT VERIFIED: {warning}; --allow-unverified takes it", file=sys.stderr)
         return spare
-    tried = "".join(f"\n  {a}{file.name}: {error}" for a, error in failures.items())
+    tried = "".join(f"\n  {plain(f'{a}{file.name}: {e}')}" for a, e in failures.items())
     raise Fault(f"no usable {file.name}; tried{tried}")
 
 
@@ -284,7 +335,7 @@ def get(name, path, folder=None, allow_unverified=False):
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):  # one line, without the usage
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {plain(message)}\n")
 
 
 def main(argv=None):
@@ -300,6 +351,8 @@ def main(argv=None):
         p.error(
             f"--from: '{args.folder}' is neither a folder nor an address with http:// or https://"
         )
+    if not str(args.out):
+        p.error("--out: it is empty; name a folder")
     names = list(SOURCES) if "all" in args.dataset else list(dict.fromkeys(args.dataset))
     code = 0
     try:

@@ -139,6 +139,39 @@ def stalled(handler, body):
     handler.server.ended.wait(20)
 
 
+def drip(send, ended):
+    """A byte every 50 ms, which no limit on silence notices."""
+    while not ended.is_set():
+        send(b"x")
+        ended.wait(0.05)
+
+
+def dripping(handler, body):
+    """Content that is never complete."""
+    handler.start(len(body))
+    drip(handler.wfile.write, handler.server.ended)
+
+
+def dripping_header(handler, body):
+    """Not even the header is ever complete."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    drip(handler.wfile.write, handler.server.ended)
+
+
+def rude(handler, body):
+    """A message that would change the colours, the title and the lines of a terminal."""
+    handler.wfile.write(b"HTTP/1.1 404 \x1b[31mred\x1b]0;title\x07\x0bline\r\n\r\n")
+
+
+def redirect_to(address):
+    def redirect(handler, body):
+        handler.send_response(302)
+        handler.send_header("Location", address)
+        handler.end_headers()
+
+    return redirect
+
+
 def silent(handler, body):
     handler.server.ended.wait(20)
 

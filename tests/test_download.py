@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import urllib.request
 
 import common
 import mirror
@@ -267,6 +268,64 @@ def test_nobody_listens(site):
     site.check_untouched()
 
 
+@pytest.mark.parametrize("reply", [mirror.dripping, mirror.dripping_header])
+def test_a_slow_server_has_a_deadline(site, reply):
+    """It is never silent for TIMEOUT; of the two addresses none is asked twice."""
+    site.download.SLOWEST = mirror.LIMIT / 0.5
+    site.reply("chardata.mat", reply)
+    start = time.monotonic()
+    code, _, err = site.run("omniglot")
+    assert time.monotonic() - start < 5
+    assert (code, err.count("chardata.mat: is not complete after 1 seconds")) == (2, 2)
+    assert site.asked("chardata.mat") == ["first", "second"]
+    site.check_untouched()
+
+
+def test_the_text_of_a_server_is_printed_without_control_characters(site):
+    site.reply("chardata.mat", mirror.rude)
+    err = site.run("omniglot")[2]
+    assert err.count("HTTP Error 404: ?[31mred?]0;title??line\n") == 2
+    assert all(line.isprintable() for line in err.splitlines())
+    site.check_untouched()
+
+
+REDIRECTS = ["ftp://127.0.0.1:9/x", "file:///etc/passwd", "data:,x", "FTP://127.0.0.1:9/x"]
+
+
+@pytest.mark.parametrize("address", REDIRECTS)
+def test_a_redirect_leads_to_http_only(site, address):
+    site.reply("chardata.mat", mirror.redirect_to(address))
+    code, _, err = site.run("omniglot")
+    assert (code, err.lower().count("redirect")) == (2, 2)
+    assert "urlopen" not in err  # nothing was opened
+    site.check_untouched()
+
+
+def test_a_redirect_is_followed_but_not_from_https_to_http(site):
+    other = f"{site.server.url}/third/chardata.mat"
+    site.reply("chardata.mat", mirror.redirect_to(other))
+    assert site.run("omniglot")[0] == 0
+    assert site.asked("chardata.mat") == ["first", "third"]
+    Request, follow = urllib.request.Request, site.download.Redirect().redirect_request
+    for old, new in [("http", "http"), ("http", "https"), ("https", "https"), ("https", "HTTPS")]:
+        followed = follow(Request(f"{old}://a/b"), None, 302, "Found", {}, f"{new}://c/d")
+        assert followed.full_url == f"{new}://c/d"
+    for old, new in [("https", "http"), ("http", "ftp"), ("https", "file")]:
+        with pytest.raises(site.download.Fault, match=f"from {old} to {new}://c/d"):
+            follow(Request(f"{old}://a/b"), None, 302, "Found", {}, f"{new}://c/d")
+
+
+def test_what_is_not_a_file_is_not_opened(site, tmp_path):
+    """A named pipe would wait for a writer; a folder and a device have no end or no content."""
+    for make in (os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)):
+        path = tmp_path / "chardata.mat"
+        make(path)
+        code, _, err = site.run("omniglot", "--from", str(tmp_path))
+        assert (code, err.count(f"{path}: is not a file\n")) == (2, 1)
+        path.rmdir() if path.is_dir() else path.unlink()
+    site.check_untouched()
+
+
 def test_a_fault_of_one_dataset_leaves_the_others(site):
     site.reply("binarized_mnist_test.amat", mirror.missing)
     code, out, err = site.run("all")
@@ -516,6 +575,8 @@ def test_ctrl_c_while_downloading(site):
         (["mnist", "--from", "nowhere"], "--from: 'nowhere' is neither a folder nor an address"),
         (["mnist", "--from", "file:///etc"], "--from: 'file:///etc' is neither a folder nor"),
         (["mnist", "--from", ""], "--from: '' is neither a folder nor"),
+        (["mnist", "--from", "a\nb\x1b[31m"], "--from: 'a?b?[31m' is neither a folder nor"),
+        (["mnist", "--a\nb"], "unrecognized arguments: --a?b"),
     ],
 )
 def test_a_bad_command_is_one_line(site, args, words):
@@ -524,6 +585,16 @@ def test_a_bad_command_is_one_line(site, args, words):
     assert words in err
     assert err.count("\n") == 1
     site.check_untouched()
+
+
+def test_an_empty_out_is_refused(site, monkeypatch, tmp_path):
+    """As an unset variable of a shell leaves it; it would mean the current folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        site.download.main(["omniglot", "--out", ""])
+    assert end.value.code == 2
+    assert site.capsys.readouterr().err.endswith("error: --out: it is empty; name a folder\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_the_program_ends_with_2_and_no_traceback(tmp_path):
