@@ -6,7 +6,9 @@ The project ships the result; only this script needs scikit-learn:
     python data/make_digits.py
 """
 
+import argparse
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,14 @@ def stratified_split(labels, sizes, rng):
     return np.split(np.argsort(position), np.cumsum(sizes)[:-1])
 
 
-def main():
-    from sklearn.datasets import load_digits
-
+def main(argv=None):
+    layout = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    p.parse_args(argv)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        p.exit(2, f"{p.prog}: error: it needs scikit-learn: pip install scikit-learn\n")
     images, labels = load_digits(return_X_y=True)  # (1797, 64) grey levels 0 … 16
     rng = np.random.default_rng(SEED)
     arrays = {"levels": np.uint8(16), "shape": np.array([8, 8], np.uint8)}
@@ -39,7 +46,9 @@ def main():
         arrays[split] = images[rows].astype(np.uint8)
         arrays[f"{split}_labels"] = labels[rows].astype(np.uint8)
     path = Path(__file__).with_name("digits.npz")
-    np.savez_compressed(path, **arrays)
+    partial = path.with_name(".digits-partial.npz")
+    np.savez_compressed(partial, **arrays)
+    os.replace(partial, path)
     for split in SPLITS:
         counts = np.bincount(arrays[f"{split}_labels"])
         print(f"{split}: {len(arrays[split])} images, per class {counts.min()} to {counts.max()}")

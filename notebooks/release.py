@@ -9,6 +9,7 @@ from ### BEGIN SOLUTION to ### END SOLUTION become a stub, hidden tests go, and 
 """
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ import nbformat
 HERE = Path(__file__).resolve().parent
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
 LINES = re.DOTALL | re.MULTILINE
-SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?### END SOLUTION", LINES)
-HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS\n?", LINES)
+SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n.*?### END SOLUTION", LINES)
+HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS[ \t]*\n.*?### END HIDDEN TESTS\n?", LINES)
 MARKERS = ("### BEGIN", "### END")
 KEY = 'KEY = "public"'
 
@@ -27,7 +28,10 @@ KEY = 'KEY = "public"'
 def released(notebook, key="public"):
     """A copy of a solution notebook as students get it, with the numbers of the course `key`."""
     notebook = nbformat.from_dict(notebook)
+    if key != "public" and not any(KEY in cell.source for cell in notebook.cells):
+        raise ValueError(f"no cell has {KEY}, so --key would change nothing")
     for cell in notebook.cells:
+        cell.source = cell.source.replace("\r\n", "\n")  # line ends of Windows
         facts = cell.metadata.get("nbgrader", {})
         if facts.get("solution"):
             cell.source = _without_solution(cell)
@@ -46,28 +50,80 @@ def _without_solution(cell):
         return "YOUR ANSWER HERE"
     stub = lambda match: "\n".join(match[1] + line for line in STUB.splitlines())
     source, count = SOLUTION.subn(stub, cell.source)
-    return source if count else STUB
+    left = any(marker in source for marker in MARKERS)  # `released` says so
+    return source if count or left else STUB
+
+
+def _unanswered(path):
+    """Whether a file is an exercise as this program writes it, with no answer to lose."""
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except Exception:  # nbformat has many errors for what is no notebook
+        return False
+    answers = [cell for cell in cells if cell.metadata.get("nbgrader", {}).get("solution")]
+    empty = lambda cell: (
+        all(line in cell.source for line in STUB.splitlines())
+        if cell.cell_type == "code"
+        else cell.source == "YOUR ANSWER HERE"
+    )
+    return bool(answers) and all(map(empty, answers))
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line, without the usage
+        line = "".join(x if x.isprintable() else "?" for x in message)
+        self.exit(2, f"{self.prog}: error: {line}\n")
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    layout = argparse.RawDescriptionHelpFormatter
+    p = Parser(description=__doc__, allow_abbrev=False, formatter_class=layout)
     p.add_argument("--key", default="public", help="of the course; it decides the numbers")
-    p.add_argument("--to", default=HERE / "exercises", type=Path, help="folder to write to")
+    p.add_argument("--to", default=str(HERE / "exercises"), help="folder to write to")
     args = p.parse_args(argv)
     if not re.fullmatch(r"[\w.-]+", args.key):
         p.error(f"--key: '{args.key}' may have letters, digits, '-', '_' and '.' only")
-    paths = sorted((HERE / "solutions").glob("*.ipynb"))
+    if not args.to:
+        p.error("--to: it is empty; name a folder")
+    source, target = HERE / "solutions", Path(args.to).resolve()
+    if any(_same(source, x) for x in [target, *target.parents]) or target in source.parents:
+        p.error(f"--to: {args.to} overlaps {source}, which is what the exercises are made from")
+    paths = sorted(source.glob("*.ipynb"))
     if not paths:
-        p.error(f"{HERE / 'solutions'} has no notebooks: they are what the exercises are made from")
-    args.to.mkdir(parents=True, exist_ok=True)
+        p.error(f"{source} has no notebooks: they are what the exercises are made from")
+    try:
+        write(paths, target, args.key)
+    except ValueError as error:
+        p.error(str(error))
+    except OSError as error:
+        p.error(f"--to: cannot write {error.filename or target}: {error.strerror or error}")
+    print(f"{len(paths)} notebooks written to {args.to}", file=sys.stderr)
+
+
+def write(paths, target, key):
+    """Write the exercises of all solutions, or none if one of them or of the old files is amiss."""
+    exercises = {}
     for path in paths:
         try:
-            notebook = released(nbformat.read(path, as_version=4), args.key)
-        except (ValueError, nbformat.reader.NotJSONError) as error:
-            p.error(f"{path.name}: {error}")
-        nbformat.write(notebook, args.to / path.name)
-    print(f"{len(paths)} notebooks written to {args.to}", file=sys.stderr)
+            exercises[path.name] = nbformat.writes(released(nbformat.read(path, 4), key))
+        except Exception as error:  # nbformat has many errors for a broken notebook
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(f"{path.name}: {reason}") from error
+    for name in exercises:
+        if (target / name).exists() and not _unanswered(target / name):
+            raise ValueError(f"--to: {target / name} would be lost: it is not an empty exercise")
+    target.mkdir(parents=True, exist_ok=True)
+    for name, text in exercises.items():
+        partial = target / f".{name}.partial"
+        try:
+            partial.write_text(text + "\n", encoding="utf-8", newline="\n")
+            os.replace(partial, target / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _same(a, b):
+    return b.exists() and a.exists() and os.path.samefile(a, b)
 
 
 if __name__ == "__main__":

@@ -264,6 +264,86 @@ def test_release_refuses_a_marker_without_partner():
         release.released(nbformat.v4.new_notebook(cells=[cell]))
 
 
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder of notebooks with two solutions, for release.py to work in."""
+    (tmp_path / "solutions").mkdir()
+    for name in SOLUTIONS[:2]:
+        (tmp_path / "solutions" / name).write_bytes((NOTEBOOKS / "solutions" / name).read_bytes())
+        (tmp_path / name).write_bytes((NOTEBOOKS / name).read_bytes())
+    monkeypatch.setattr(release, "HERE", tmp_path)
+    return tmp_path
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(capsys, desk, *args):
+    """The one line with which release.py refuses `args`, and changes no file."""
+    before = contents(desk)
+    with pytest.raises(SystemExit) as end:
+        release.main(args)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert contents(desk) == before
+    return line
+
+
+def test_release_overwrites_nothing_but_empty_exercises(desk, capsys):
+    (desk / "link").symlink_to(desk / "solutions")
+    for to in ("solutions", "solutions/new", "link", ".", "new/../solutions"):
+        assert "overlaps" in refused(capsys, desk, "--to", str(desk / to))
+    assert "it is empty" in refused(capsys, desk, "--to", "")
+    assert "cannot write" in refused(capsys, desk, "--to", str(desk / SOLUTIONS[0]))
+    release.main(["--to", str(desk / "mine")])
+    release.main(["--to", str(desk / "mine"), "--key", "A-7"])
+    capsys.readouterr()
+    student = desk / "mine" / SOLUTIONS[1]
+    answered = student.read_text("utf-8").replace("raise NotImplementedError()", "return 1", 1)
+    student.write_text(answered, "utf-8")
+    assert "would be lost" in refused(capsys, desk, "--to", str(desk / "mine"))
+
+
+def test_release_refuses_a_broken_solution_and_writes_none(desk, capsys):
+    path = desk / "solutions" / SOLUTIONS[1]
+    whole = path.read_text("utf-8")
+    for broken in ("", "{}", "[]", whole[:1000], whole.replace("### END SOLUTION", "", 1)):
+        path.write_text(broken, "utf-8")
+        assert f"error: {SOLUTIONS[1]}: " in refused(capsys, desk)
+    path.write_text(whole.replace('KEY = \\"public\\"', "KEY = 'public'"), "utf-8")
+    assert "--key would change nothing" in refused(capsys, desk, "--key", "A-7")
+
+
+@pytest.mark.parametrize("ends", ["\r\n", "  \n"])
+def test_release_understands_other_ends_of_marker_lines(ends):
+    """Line ends of Windows, and spaces after a marker; no answer cell loses its def."""
+    for name in SOLUTIONS:
+        notebook = read("solutions", name)
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and ends == "  \n":
+                cell.source = re.sub("(### BEGIN .*)\n", "\\1  \n", cell.source)
+            else:
+                cell.source = cell.source.replace("\n", ends) if "\r" in ends else cell.source
+        assert release.released(notebook) == read("exercises", name)
+
+
+def test_make_digits_without_scikit_learn(tmp_path):
+    """--help works, a run ends in one line, and neither touches the data."""
+    script = tmp_path / "make_digits.py"
+    script.write_bytes((NOTEBOOKS.parent / "data" / "make_digits.py").read_bytes())
+    (tmp_path / "sklearn.py").write_text("raise ImportError('none here')")
+    for flags, code in ((["--help"], 0), (["--no-such"], 2), ([], 2)):
+        done = subprocess.run([sys.executable, script, *flags], check=False, capture_output=True,
+                              text=True)  # fmt: skip
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+    assert done.stderr == (
+        "make_digits.py: error: it needs scikit-learn: pip install scikit-learn\n"
+    )
+    assert not list(tmp_path.glob("*.npz"))
+
+
 def test_a_broken_chapter_is_noticed():
     """The runner itself: a false claim raises."""
     cells = [nbformat.v4.new_code_cell("assert 1 == 2")]
