@@ -35,7 +35,7 @@ from harness.runfolder import open_run, write_json, write_rows
 from harness.trainer import Stopped
 
 import autograd.numpy as np
-from autograd.scipy.special import logsumexp
+from scipy.special import logsumexp
 from tqdm import tqdm
 
 # --------------------------------------------------------------------------- energy and enumeration

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import autograd
+import autograd.scipy.special
 import numpy as np
 import proofs
 import pytest

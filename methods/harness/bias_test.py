@@ -24,7 +24,7 @@ import math
 from common import logit, sigmoid
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 FALSE_ALARM, POWER = 1e-6, 0.99
 ESTIMATES = 256_000  # at most, of every gradient
@@ -92,13 +92,13 @@ class Evidence:
         """The same for estimates that are themselves means of many, and so nearly normal."""
         n, m = self.n, self.total / self.n
         error = np.sqrt(np.maximum(self.square / n - m * m, 0) / (n - 1))
-        limit = stats.t.isf(delta / 2, n - 1) * error + 1e-12 * (self.spread + np.abs(self.exact))
+        limit = -stdtrit(n - 1, delta / 2) * error + 1e-12 * (self.spread + np.abs(self.exact))
         return m, error, limit
 
 
 def detectable(error, limit):
     """The smallest bias that is found with probability POWER: (size,)."""
-    return limit + stats.norm.isf(1 - POWER) * error
+    return limit + ndtri(POWER) * error
 
 
 # ------------------------------------------------------------------------ noise that visits corners

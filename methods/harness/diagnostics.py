@@ -9,7 +9,7 @@ from harness.optimizer import _blocks
 
 import autograd.numpy as anp
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 from tqdm import tqdm
 
 
@@ -99,13 +99,13 @@ def bias_check(draw_pair, names, precision, most_draws):
         mean = total / n
         error = np.sqrt(np.maximum(total_square / n - mean**2, 0) / (n - 1))
         t = np.abs(mean) / np.maximum(error, 1e-300)
-        limit = stats.t.isf(FALSE_ALARM / (2 * len(t)), n - 1)
+        limit = -stdtrit(n - 1, FALSE_ALARM / (2 * len(t)))
         # squared norms of the expectations, without the noise that those of the means have
         norm, bias = (
             math.sqrt(max(s @ s - squares, 0) / (n * (n - 1)))
             for s, squares in ((gradient, gradient_square), (total, difference_square))
         )
-        detectable = (limit + stats.norm.isf(1 - POWER)) * error.max() / max(norm, 1e-300)
+        detectable = (limit + ndtri(POWER)) * error.max() / max(norm, 1e-300)
         result = {
             "draws": n, "pooled_t": float(np.mean(pooled) / (np.std(pooled, ddof=1) / n**0.5)),
             "largest_t": float(t.max()), "limit": float(limit), "detectable": float(detectable),
@@ -192,8 +192,8 @@ def mean_test(samples, expected, false_alarm=1e-6, power=0.99):
     n, samples = len(samples), samples.reshape(len(samples), -1)
     error = np.maximum(samples.std(axis=0, ddof=1) / math.sqrt(n), 1e-12)
     bias = samples.mean(axis=0) - expected.ravel()
-    limit = float(stats.t.isf(false_alarm / (2 * samples.shape[1]), n - 1))
-    detectable = (limit + stats.norm.isf(1 - power)) * error
+    limit = float(-stdtrit(n - 1, false_alarm / (2 * samples.shape[1])))
+    detectable = (limit + ndtri(power)) * error
     return MeanTest(np.abs(bias) / error, limit, bias, detectable)
 
 
