@@ -314,7 +314,7 @@ def add(path, toy):
 
 
 def main(argv=None):
-    p = cli.parser("compare", __doc__, steps=2000, samples=2,
+    p = cli.parser("compare", __doc__, steps=2000, samples=2, compiled=False,
                    read_by_toy=("--samples", "--seed", "--no-plots"))  # fmt: skip
     p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", choices=[*METHODS])
     p.flag("--methods", "comma-separated; default: all", metavar="A,B,…")

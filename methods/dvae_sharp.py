@@ -467,7 +467,7 @@ def main(argv=None):
     large = {"chains": 1000, "sweeps": 40, "ais_chains": 1024, "ais_temperatures": 1000,
              "test_samples": 4000, "steps": 1_000_000, "width": 200, "log_every": 500}  # fmt: skip
     both = {"lr": 3e-3, "eval_epochs": 40, "dynamic_binarization": False}
-    p = cli.parser("dvae_sharp", __doc__, sbn=False, dynamic=None, batch_size=100,
+    p = cli.parser("dvae_sharp", __doc__, sbn=False, dynamic=None, batch_size=100, compiled=False,
                    digits=small | both, full=large | both)  # fmt: skip
     p.config["omniglot"]["dynamic_binarization"] = True  # as the released code has it
     p.flag("--variant", "see above and VARIANTS", choices=tuple(VARIANTS))

@@ -28,7 +28,8 @@ PROGRAMS = sorted(
 )
 OWN_TESTS = {"dreg", "dvae_sharp"}  # they refuse flags by themselves: test_bad_flags of their tests
 SKIPPED = {"--help", "--out", "--resume",  # they say where, not what
-           "--add"}  # needs a file: see test_compare.py  # fmt: skip
+           "--add",  # needs a file: see test_compare.py
+           "--compile"}  # needs jax: see test_compiled.py  # fmt: skip
 TRAINING = ["--dataset", "--task", "--layers", "--hidden", "--nonlinear", "--batch-size",
             "--dynamic-binarization", "--log-every", "--eval-every", "--eval-samples",
             "--tensorboard", "--activation", "--slope", "--no-centring", "--prior", "--init",

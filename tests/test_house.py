@@ -23,7 +23,7 @@ METHODS = sorted(
 # Inside harness/, what is below imports nothing from above.
 FLOORS = [
     {"streams", "data", "optimizer"}, {"diagnostics", "models", "gaussian", "hierarchy"},
-    {"runfolder"}, {"figures"}, {"trainer"}, {"tracking", "toy", "cli"},
+    {"compiled"}, {"runfolder"}, {"figures"}, {"trainer"}, {"tracking", "toy", "cli"},
 ]  # fmt: skip
 
 

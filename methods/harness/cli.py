@@ -65,11 +65,12 @@ class Parser(argparse.ArgumentParser):
 COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
 TOY = {"steps": 5000, "lr": 1e-3}
 READ_BY_TOY = ("--steps", "--lr", "--samples", "--seed", "--no-plots", "--target")
-RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard"}
+RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard",
+                     "compile"}  # fmt: skip
 
 
 def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=None, steps=None,
-           batch_size=24, samples=1, eval_samples=100, goal="mean",
+           batch_size=24, samples=1, eval_samples=100, goal="mean", compiled=True,
            read_by_toy=READ_BY_TOY):  # fmt: skip
     """The flags that all methods share; a method adds its own and then calls `parse`.
 
@@ -130,6 +131,8 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.flag("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
     p.flag("--no-plots", "write no figures", action="store_true")
     p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
+    if compiled:
+        p.flag("--compile", "run the step as one program of JAX (needs jax)", action="store_true")
     if sbn:
         p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
         p.flag("--target", "of the toy", 0.45, type=number(float, 0))

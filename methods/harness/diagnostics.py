@@ -25,16 +25,21 @@ class GradientVariance:
 
         The latter starts at 0 and is what the REBAR authors' code prints.
         """
-        self.t += 1
-        self.m2 *= self.decay
-        first = 0.0
+        first = square = 0.0
         for g, m1, _ in _blocks(gradient, self.m1):
             m1 *= self.decay
             m1 += g
             first += float(m1 @ m1)
-            self.m2 += g @ g
+            square += g @ g
+        return self.take(first, square)
+
+    def take(self, first, square):
+        """The rest of `update`, given |m1|² after the step and |g|²."""
+        self.t += 1
+        self.m2 *= self.decay
+        self.m2 += square
         weights = (1 - self.decay**self.t) / (1 - self.decay), 1 / (1 - self.decay)
-        return [(float(self.m2) / w - first / w**2) / len(gradient) for w in weights]
+        return [(float(self.m2) / w - first / w**2) / len(self.m1) for w in weights]
 
 
 class SignalToNoise:

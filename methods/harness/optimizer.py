@@ -22,16 +22,20 @@ class Adam:
     """
 
     def __init__(self, size, lr, beta1=0.9, beta2=0.99999, eps=1e-8, dtype=np.float32):
-        self.lr, self.beta1, self.beta2, self.eps, self.t = lr, beta1, beta2, eps, 0
+        self.lr, self.beta1, self.beta2, self.t = lr, beta1, beta2, 0
+        self.scaled_eps = eps / math.sqrt(1 - beta2)  # v is a sum
         self.m, self.v = np.zeros(size, dtype), np.zeros(size, dtype)
 
-    def ascend(self, params, gradient):
-        """One step up the gradient; a negative lr descends."""
+    def next_rate(self):
+        """What m / (√v + scaled_eps) is multiplied with in the next step, which it counts."""
         self.t += 1
         weight1 = (1 - self.beta1**self.t) / (1 - self.beta1)  # of the sums m and v, so that
         weight2 = (1 - self.beta2**self.t) / (1 - self.beta2)  # m / weight1 is the average
-        rate = self.lr * math.sqrt(weight2) / weight1
-        eps = self.eps / math.sqrt(1 - self.beta2)
+        return self.lr * math.sqrt(weight2) / weight1
+
+    def ascend(self, params, gradient):
+        """One step up the gradient; a negative lr descends."""
+        rate, eps = self.next_rate(), self.scaled_eps
         for p, g, m, v, buffer in _blocks(params, gradient, self.m, self.v):
             m *= self.beta1
             m += g

@@ -29,25 +29,29 @@ class TrackingTrainer(Trainer):
     def __init__(self, args, data, model, all_gradients, names, init_aux, *, report, **options):
         if args.batch_size < 2 and len(names) > 1:
             raise InputError("--track: needs a --batch-size of at least 2, to see the noise")
-        both = lambda model, aux: self.tracked | report(model, aux)
+        both = lambda model, aux, *squares: self.track(*squares) | report(model, aux)
         super().__init__(args, data, model, self.step_gradients, init_aux, both, **options)
         self.copies, self.all_gradients, self.names = 1, all_gradients, names
         size = sum(p.size for p in model.split(self.params)[0])
-        self.tracked, self.snr = {}, {name: SignalToNoise(size) for name in names}
+        self.snr = {name: SignalToNoise(size) for name in names}
 
     def step_gradients(self, model, params, aux, x, noise):
-        """The estimate to train by; beside it, what is to be logged of all estimators."""
+        """The estimate to train by, and what `track` needs of all estimators."""
         bound, phi, theta, aux_grads, mean_squares = self.all_gradients(
             self.names, model, params, aux, x, noise
         )
-        self.tracked = {}
-        for name, g, mean_square in zip(self.names if len(x) > 1 else (), phi, mean_squares):
-            square = sum(float(np.vdot(g_i, g_i)) for g_i in g)
-            log_variance, snr = self.snr[name].update(square, float(mean_square), len(x))
+        squares = [sum(np.vdot(g_i, g_i) for g_i in g) for g in phi]  # |g|² of every estimator
+        return bound, [*phi[0], *theta], aux_grads, squares, mean_squares
+
+    def track(self, squares, mean_squares):
+        """What to log of the inference gradients, given |g|² and mean_i |g_i|² of each one."""
+        tracked, n = {}, self.args.batch_size
+        for name, square, mean_square in zip(self.names if n > 1 else (), squares, mean_squares):
+            log_variance, snr = self.snr[name].update(float(square), float(mean_square), n)
             label = "" if name == self.names[0] else f"/{name}"
-            self.tracked[f"log_inference_variance{label}"] = log_variance
-            self.tracked[f"inference_snr{label}"] = snr
-        return bound, [*phi[0], *theta], aux_grads
+            tracked[f"log_inference_variance{label}"] = log_variance
+            tracked[f"inference_snr{label}"] = snr
+        return tracked
 
     def draw_pair(self, names):
         """The inference gradients (size,) of two estimators for the next images, from one noise.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common import InputError, bernoulli_log_prob, logit
 
+from harness.compiled import Compiled
 from harness.data import load_dataset
 from harness.diagnostics import GradientVariance
 from harness.figures import plot_run, plot_samples, tensorboard_class, write_tensorboard
@@ -39,8 +40,9 @@ class Trainer:
     method's own objectives. Every gradient is taken before any update.
 
     `report(model, aux)` is a dict of what to log of aux (keys with a "/" are not shown on the
-    screen); `adam` has settings of both Adams; `rate(step)` multiplies lr. With `keep_best` the
-    parameters of the best validation bound are what the run ends with.
+    screen); it also gets what an estimate returns beyond the gradients of aux. `adam` has settings
+    of both Adams; `rate(step)` multiplies lr. With `keep_best` the parameters of the best
+    validation bound are what the run ends with.
     """
 
     COUNTERS = ("step_count", "last_row", "seconds", "best_bound")
@@ -64,6 +66,7 @@ class Trainer:
         self.best = [self.flat_params.copy(), self.flat_aux.copy()] if keep_best else []
         self.sums = {}  # of what is logged, over the steps since the last row of the log
         self.order_epoch = -1
+        self.compiled = Compiled(self) if getattr(args, "compile", False) else None
 
     def draw(self):
         """Images (batch, pixels) and noise of the present step."""
@@ -80,23 +83,33 @@ class Trainer:
 
     def step(self):
         """One update. Raises FloatingPointError if a value is not finite."""
-        model, (x, noise) = self.model, self.draw()
-        bound, grads, aux_grads = self.estimate(model, self.params, self.aux, x, noise)
+        lr = self.args.lr * self.rate(self.step_count)
+        self.ascent.lr, self.descent.lr = lr, -self.aux_rate * lr
+        logged = self.compiled.step() if self.compiled else self.update(*self.draw())
+        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
+        self.step_count += 1
+
+    def update(self, x, noise):
+        """The step for images and noise; returns what is to be logged of it."""
+        model = self.model
+        bound, grads, aux_grads, *more = self.estimate(model, self.params, self.aux, x, noise)
         aux_grads = assign_state(self.aux, aux_grads)
         gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
         self.bound_samples = self.samples_in(bound)
         bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
         logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}
-        logged |= self.report(model, self.aux)
+        logged |= self.report(model, self.aux, *more)
         if not math.isfinite(bound + variance + float(aux_gradient.sum())):
             self._refuse("the gradient of ", grads + aux_grads)
             raise FloatingPointError("the bound is not finite")
-        lr = self.args.lr * self.rate(self.step_count)
-        self.ascent.lr, self.descent.lr = lr, -self.aux_rate * lr
         self.ascent.ascend(self.flat_params, gradient)
         self.descent.ascend(self.flat_aux, aux_gradient)
-        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
-        self.step_count += 1
+        return logged
+
+    def sync(self):
+        """Have the state of a compiled run in the arrays of this object."""
+        if self.compiled:
+            self.compiled.store()
 
     def samples_in(self, bound):
         """K if the values of `bound` are bounds of K samples, one an image; 1 if one a sample."""
@@ -163,6 +176,7 @@ class Trainer:
 
         Raises FloatingPointError, leaving the last one, if a parameter is not finite.
         """
+        self.sync()
         self._refuse("", self.params + self.aux)
         with atomic_write(folder / "checkpoint.npz", "wb") as file:
             counters = {key: getattr(self, key) for key in self.COUNTERS}
@@ -272,6 +286,7 @@ def fit(trainer):
 
 def evaluation(trainer):
     """The measures of the present parameters on validation and test images: valid_bound, …"""
+    trainer.sync()
     splits = {split: trainer.evaluate(split) for split in ("valid", "test")}
     return {f"{split}_{name}": x for split, values in splits.items() for name, x in values.items()}
 

@@ -1,0 +1,152 @@
+"""--compile: a whole training step as one program of JAX. The estimator's file stays as it is.
+
+An eager step is a few hundred calls of numpy, one after the other. Each reads its arrays from
+memory and writes its result back. A compiler that sees all calls of a step at once can join them
+into a few loops. numpy_to_jax.py shows them to JAX: the estimator runs once, on arrays without
+values; autograd takes its derivatives as ever; JAX notes every call. These notes are the program.
+From then on the program runs, and the estimator's Python code does not.
+
+The state (parameters, both Adams, the moving average of the gradient) stays on the device that JAX
+chooses (JAX_PLATFORMS). `store` copies it into the arrays of the Trainer for an evaluation or a
+checkpoint, which is the same as that of an eager run. Images and noise come from numpy as in an
+eager run, so the two can be compared step by step.
+
+A program does not change. A random number drawn inside `estimate`, a clock, a count kept outside
+would be a constant of it. So the first two steps are computed eagerly, too, and the run is refused
+if their gradients differ.
+"""
+
+import importlib
+import importlib.util
+import math
+
+from common import Assign, InputError
+
+from harness.optimizer import assign_state, flatten
+
+import numpy as np
+
+TOLERANCE = 1e-3  # between eager and compiled, of the largest element of a tensor
+STATE = ("params", "aux", "ascent_m", "ascent_v", "descent_m", "descent_v", "variance_m1")
+
+
+def require_jax():
+    """Raise InputError, with the command that installs JAX, if it is not there."""
+    if importlib.util.find_spec("jax") is None:
+        raise InputError("--compile: needs JAX: pip install jax")
+
+
+def ascended(jnp, adam, vector, g, m, v, rate):
+    """One step up g, as Adam.ascend: the new vector, m and v."""
+    m, v = adam.beta1 * m + g, adam.beta2 * v + g * g
+    return vector + rate * m / (jnp.sqrt(v) + adam.scaled_eps), m, v
+
+
+class Compiled:
+    """The compiled step of a Trainer. It has the state from its first call on."""
+
+    def __init__(self, trainer):
+        require_jax()
+        self.jit = importlib.import_module("harness.numpy_to_jax")  # late: it changes autograd
+        self.trainer, self.state, self.checks_left = trainer, None, 2
+        self.program = self.jit.jax.jit(self.whole_step, donate_argnums=0)
+
+    def split(self, key, flat):
+        """The arrays of "params" or "aux", of which `flat` is the content."""
+        shapes = [a.shape for a in getattr(self.trainer, key)]
+        ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=int)
+        return [flat[e - math.prod(s) : e].reshape(s) for s, e in zip(shapes, ends)]
+
+    def whole_step(self, state, rates, x, noise):
+        """What is compiled: the state after a step, and what the log needs."""
+        jnp, trainer, dtype = self.jit.jnp, self.trainer, self.trainer.model.dtype
+        params, aux = self.split("params", state["params"]), self.split("aux", state["aux"])
+        lazy = self.jit.lazy((params, aux, x, noise))
+        bound, grads, aux_grads, *more = self.jit.raw(trainer.estimate(trainer.model, *lazy))
+
+        def flat(arrays):
+            parts = [jnp.ravel(jnp.asarray(a, dtype)) for a in arrays]
+            return jnp.concatenate([jnp.zeros(0, dtype), *parts])
+
+        # as assign_state: a value where there is an Assign, and there no gradient
+        set_to = [g.value if isinstance(g, Assign) else a for a, g in zip(aux, aux_grads)]
+        slopes = [0 * a if isinstance(g, Assign) else g for a, g in zip(aux, aux_grads)]
+        g, aux_g, assigned = flat(grads), flat(slopes), flat(set_to)
+        up, down, (up_rate, down_rate) = trainer.ascent, trainer.descent, rates
+        m1 = trainer.variance.decay * state["variance_m1"] + g
+        new = {"variance_m1": m1}
+        new["params"], new["ascent_m"], new["ascent_v"] = ascended(
+            jnp, up, state["params"], g, state["ascent_m"], state["ascent_v"], up_rate
+        )
+        new["aux"], new["descent_m"], new["descent_v"] = ascended(
+            jnp, down, assigned, aux_g, state["descent_m"], state["descent_v"], down_rate
+        )
+        finite = jnp.isfinite(jnp.sum(bound) + g @ g + jnp.sum(aux_g))
+        new = {key: jnp.where(finite, new[key], state[key]) for key in STATE}
+        return new, (finite, bound, g @ g, m1 @ m1, assigned, *more)
+
+    def step(self):
+        """One update; returns what is to be logged. Raises FloatingPointError, as Trainer.update.
+
+        A step that is not finite leaves the state as it was.
+        """
+        trainer = self.trainer
+        x, noise = trainer.draw()
+        if self.state is None:
+            arrays = trainer.arrays()
+            self.state = {key: self.jit.jnp.array(arrays[key]) for key in STATE}
+        eager = self.eager(x, noise) if self.checks_left else None
+        rates = [np.float32(adam.next_rate()) for adam in (trainer.ascent, trainer.descent)]
+        self.state, reported = self.program(self.state, rates, x, noise)
+        finite, bound, square, first, aux, *more = map(np.asarray, reported)
+        if not finite:
+            self.store()
+            trainer.update(x, noise)  # says which tensor it is
+            raise FloatingPointError("the compiled step is not finite")
+        if eager:
+            self.compare(eager, aux)
+        variance, raw = trainer.variance.take(float(first), float(square))
+        trainer.bound_samples = trainer.samples_in(bound)
+        return {
+            "train_bound": float(bound.mean()), "variance": variance, "raw_variance": raw,
+            **trainer.report(trainer.model, self.split("aux", aux), *more),
+        }  # fmt: skip
+
+    def store(self):
+        """Copy the state into the arrays of the Trainer."""
+        if self.state is not None:
+            for key, array in self.trainer.arrays().items():
+                if key in STATE:
+                    array[...] = np.asarray(self.state[key])
+
+    # -------------------------------------------------------------------- eager beside compiled
+
+    def eager(self, x, noise):
+        """What compare needs: the eager gradients, and the averages before the step."""
+        trainer = self.trainer
+        self.store()
+        aux = [a.copy() for a in trainer.aux]
+        _, grads, aux_grads, *_ = trainer.estimate(trainer.model, trainer.params, aux, x, noise)
+        slopes = flatten(assign_state(aux, aux_grads), trainer.model.dtype)[0]
+        return [
+            ("variance_m1", flatten(grads, trainer.model.dtype)[0], trainer.variance.m1.copy()),
+            ("descent_m", slopes, trainer.descent.m.copy()),
+            ("assigned", flatten(aux, trainer.model.dtype)[0], None),
+        ]
+
+    def compare(self, eager, assigned):
+        """Raise InputError if the gradients of the last compiled step are not the eager ones."""
+        trainer, self.checks_left = self.trainer, self.checks_left - 1
+        decays = {"variance_m1": trainer.variance.decay, "descent_m": trainer.descent.beta1}
+        for key, wanted, before in eager:
+            found = assigned
+            if before is not None:  # the average after the step is decay · before + gradient
+                found = np.asarray(self.state[key]) - decays[key] * before
+            key = "params" if key == "variance_m1" else "aux"
+            for k, (a, b) in enumerate(zip(self.split(key, found), self.split(key, wanted))):
+                if np.max(np.abs(a - b), initial=0) > TOLERANCE * np.max(np.abs(b), initial=1e-6):
+                    name = trainer.model.names[k] if key == "params" else f"the method's tensor {k}"
+                    raise InputError(
+                        f"--compile: the compiled gradient of {name} is not the eager one: the"
+                        " estimator reads something besides its arguments, or cannot be compiled"
+                    )

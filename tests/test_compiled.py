@@ -1,0 +1,158 @@
+"""--compile: the same gradients as an eager run, the same checkpoints, or one line that refuses.
+
+Runs differ in the last digits, and a bit that lies within them turns. So the runs that are compared
+over many steps have a tiny --lr: they see the same bits, and their averages of gradients agree.
+"""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import proofs
+import pytest
+from test_runs import SMALL, run
+
+STILL = ["--lr", "1e-7", "--steps", 20, "--log-every", 10, "--eval-every", 10]
+SBN = ["--hidden", 6, "--batch-size", 20, "--eval-samples", 2]
+TWO = [*SBN, "--layers", 2]
+CLASSES = ["--variables", 3, "--classes", 4, "--batch-size", 20, "--eval-samples", 2]
+RUNS = {
+    "reinforce": TWO,
+    "reinforce --baseline none --task predict": TWO,
+    "rloo --samples 3": SBN,
+    "nvil --layer-local --normalize --moving-average": TWO,
+    "vimco --samples 3": SBN,
+    "vimco --samples 3 --ovis 0.5": SBN,
+    "muprop": TWO,
+    "muprop --simple": SBN,
+    "disarm": TWO,
+    "disarm --estimator arms": SBN,
+    "disarm --bound": TWO,
+    "concrete --objective density": TWO,
+    "concrete --straight-through --anneal-rate 0.01": SBN,
+    "rebar": TWO,
+    "rebar --adapt none --control-variate joint": TWO,
+    "rebar --nonlinear": SBN,
+    "gumbel_softmax": CLASSES,
+    "gumbel_softmax --learn-temperature": CLASSES,
+    "gumbel_softmax --estimator rebar": CLASSES,
+    "gumbel_softmax --estimator nvil": CLASSES,
+    "semi_supervised --unlabelled gumbel": ["--hidden", 6, "--z", 2, "--eval-samples", 2],
+    "semi_supervised --unlabelled reinforce --samples 2": ["--hidden", 6, "--eval-samples", 2],
+    "dreg --samples 4 --track stl": ["--hidden", 6, "--eval-samples", 2],
+}
+
+
+def trained(folder, *flags):
+    """The arrays of the checkpoint and the rows of the log of a run."""
+    method, *flags = flags
+    code, _, err = run(method, *flags, "--no-plots", "--out", folder)
+    assert (code, err) == (0, "")
+    return read(folder)
+
+
+def read(folder):
+    with np.load(folder / "checkpoint.npz") as file:
+        arrays = dict(file)
+    with open(folder / "log.csv", encoding="utf-8") as file:
+        return arrays, list(csv.DictReader(file))
+
+
+def assert_close(one, two):
+    (arrays, rows), (others, other_rows) = one, two
+    for key in ("variance_m1", "variance_m2", "descent_m", "ascent_m", "ascent_v", "aux", "params"):
+        size = np.max(np.abs(arrays[key]), initial=0)
+        np.testing.assert_allclose(others[key], arrays[key], rtol=0, atol=1e-4 * size, err_msg=key)
+    for row, other in zip(rows, other_rows, strict=True):
+        for key in row.keys() - {"seconds"}:
+            values = [float(r[key] or 0) for r in (row, other)]
+            assert values[1] == pytest.approx(values[0], rel=1e-3, abs=1e-3), key
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_compiled_is_eager(command, tmp_path):
+    """Averages of all gradients over 20 steps to 1e-4 of the largest, every row of the log."""
+    pytest.importorskip("jax")
+    words = [*command.split(), *RUNS[command], *STILL]
+    eager = trained(tmp_path / "eager", *words)
+    assert_close(eager, trained(tmp_path / "compiled", *words, "--compile"))
+
+
+def test_checkpoints_are_interchangeable(tmp_path):
+    """Compiled after eager, eager after compiled; and compiled after compiled, bit for bit."""
+    pytest.importorskip("jax")
+    words = ["rebar", *TWO, *STILL]
+    whole = trained(tmp_path / "whole", *words, "--compile")
+    half = [*words, "--steps", 10]
+    for name, first, then in (
+        ("same", ["--compile"], ["--compile"]), ("back", ["--compile"], []),
+        ("forth", [], ["--compile"]),
+    ):  # fmt: skip
+        trained(tmp_path / name, *half, *first)
+        assert run("rebar", "--resume", tmp_path / name, "--steps", 20, *then)[0] == 0
+        arrays, rows = read(tmp_path / name)
+        assert_close(whole, (arrays, rows))
+        if name == "same":
+            for key in whole[0].keys() - {"seconds"}:
+                assert np.array_equal(arrays[key], whole[0][key]), key
+
+
+def test_what_cannot_be_compiled_is_refused(tmp_path, monkeypatch, capsys):
+    """By the name of the operation; and an estimator that reads more than its arguments."""
+    pytest.importorskip("jax")
+    import reinforce
+
+    right, calls, rng = reinforce.estimate, [], np.random.default_rng(0)
+
+    def count(*arguments, **options):
+        calls.append(0)
+        bound, grads, aux = right(*arguments, **options)
+        return bound, [len(calls) * g for g in grads], aux
+
+    def draws(*arguments, **options):
+        bound, grads, aux = right(*arguments, **options)
+        return bound, [rng.random() * g for g in grads], aux
+
+    def branches(*arguments, **options):
+        bound, grads, aux = right(*arguments, **options)
+        return bound, [g if bound[0] > 0 else -g for g in grads], aux
+
+    for wrong, message in (
+        (count, "is not the eager one"), (draws, "is not the eager one"),
+        (branches, "if, while, and, or, not, max() or min()"),
+    ):  # fmt: skip
+        monkeypatch.setattr(reinforce, "estimate", wrong)
+        with pytest.raises(ValueError, match="--compile: ") as error:
+            reinforce.main([*map(str, SBN), *map(str, STILL), "--compile", "--no-plots",
+                            "--out", str(tmp_path / wrong.__name__)])  # fmt: skip
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_value_that_is_not_finite_stops_the_run(tmp_path):
+    pytest.importorskip("jax")
+    flags = [*SMALL, "--steps", 50, "--lr", "1e38", "--no-plots"]
+    code, _, err = run("reinforce", *flags, "--compile", "--out", tmp_path / "run")
+    assert code == 1
+    assert "the gradient of q0.W0 is not finite" in err.splitlines()[-1]
+
+
+def test_without_jax_the_flag_is_refused_in_one_line(tmp_path, monkeypatch):
+    compiled = proofs.load().compiled
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs JAX: pip install jax"):
+        compiled.require_jax()
+
+
+def test_without_the_flag_nothing_of_jax_is_imported(tmp_path):
+    code = (
+        "import sys, rebar; rebar.main(['--steps', '2', '--hidden', '3', '--eval-samples', '1',"
+        f" '--no-plots', '--out', {str(tmp_path / 'run')!r}]);"
+        "print(any(name.partition('.')[0] in ('jax', 'jaxlib') for name in sys.modules),"
+        " 'harness.numpy_to_jax' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=proofs.METHODS, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False False"
