@@ -158,9 +158,13 @@ defjvp(
 def bernoulli_log_prob(x, logits):
     """log Bernoulli(x | sigmoid(logits)) in nats, summed over the last axis.
 
-    For x strictly between 0 and 1 it is the linear interpolation of the log-mass.
+    For x strictly between 0 and 1 it is the linear interpolation of the log-mass. It is computed as
+    Σ (x − 1[a > 0]) a − Σ log(1 + exp(−|a|)), with up to 64 factors to a logarithm, the dear part.
     """
-    return np.sum(x * logits - softplus.fun(logits), axis=-1)
+    *rows, n = logits.shape
+    shape = (*rows, math.gcd(n, 64), n // math.gcd(n, 64))
+    products = np.prod(np.reshape(1 + np.exp(-np.abs(logits)), shape), axis=-2)
+    return np.sum((x - (logits > 0)) * logits, axis=-1) - np.sum(np.log(products), axis=-1)
 
 
 defvjp(
@@ -232,10 +236,7 @@ def stop_gradient(x):
 
 
 def with_slope(value, a, slope):
-    """`value`, with the derivative `slope` by a (arrays of one shape) whatever it was made from.
-
-    `value` and `slope` should not be traced: cut them by stop_gradient.
-    """
+    """`value` with the derivative `slope` by a, arrays of one shape; only a should be traced."""
     return value + slope * (a - stop_gradient(a))
 
 
@@ -348,9 +349,8 @@ def exact_gradient(f, logits):
     """
     logits = np.clip(shaped("logits", np.asarray(logits, np.float64), D=None), -1e4, 1e4)
     b = all_bits(len(logits))
-    weighted = lambda p: anp.exp(bernoulli_log_prob(b, p[0])) * value_of(f, b)
-    ((gradient,),), _ = gradients(lambda p: ([anp.sum(weighted(p))], []), [logits])
-    return gradient
+    mean = lambda a: anp.sum(anp.exp(bernoulli_log_prob(b, a)) * value_of(f, b))
+    return gradients(lambda p: ([mean(*p)], []), [logits])[0][0][0]
 
 
 def all_bits(n):  # (2^n, n)

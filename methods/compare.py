@@ -90,22 +90,31 @@ ADDED = set()  # by --add
 OTHER_OBJECTIVE = {"VIMCO", "LocalDisARM"}  # the bound of K samples
 TOGETHER = {"RLOO", "DoubleCV", "RODEO", *OTHER_OBJECTIVE}  # use an image's rows together
 COLUMNS = (*paired.COLUMNS, "ms")
+REBARS = ("REBAR", "DynamicREBAR")
+READ_BY = {  # the flags of some methods, and which these are
+    "--temperature": ("Concrete", *REBARS, "RELAX"), "--relaxation": ("Concrete", *REBARS),
+    "--noise": (*REBARS, "RELAX"), "--control-variate": REBARS, "--as-released": REBARS,
+}  # fmt: skip
 
 
-def evaluations(name, layers, samples):
-    """Of f for an image of `samples` rows and a step, without those for the report; or nan."""
-    per_row = {"SimpleMuProp": 2, "MuProp": 2, "REBAR": 1 + layers, "DynamicREBAR": 1 + layers,
+def evaluations(name, layers, samples, joint=False):
+    """Of f for an image of `samples` rows and a step, without those for the report; or nan.
+
+    `joint`: REBAR has one relaxation, not one a layer.
+    """
+    rebar_terms = 2 if joint else 1 + layers
+    per_row = {"SimpleMuProp": 2, "MuProp": 2, "REBAR": rebar_terms, "DynamicREBAR": rebar_terms,
                "DisARM": 1 + layers, "LocalDisARM": 1 + layers, "RELAX": 1 + layers}  # fmt: skip
     return samples * per_row.get(name, math.nan if name in ADDED else 1)
 
 
-def init_aux(rng, model, *, methods):
+def init_aux(rng, model, *, methods, options):
     """One list: steps done and the length of each method's aux; the table (methods, columns); the
     averages `squares` and `products` of paired.py; every method's average of g, then its own aux.
     """
     params, K = model.init(rng), len(methods)
     averages = [np.zeros(sum(p.size for p in params), model.dtype) for _ in methods]
-    own = [METHODS[name][1](rng, model) for name in methods]
+    own = [METHODS[name][1](rng, model, **options.get(name, {})) for name in methods]
     tables = [
         np.zeros((K, len(COLUMNS))),
         np.zeros((len(params), K)),
@@ -150,7 +159,7 @@ def report(model, aux, *, methods):
     return dict(zip(names, map(float, np.ravel(aux[1]))))
 
 
-def print_table(row, methods, layers, samples):
+def print_table(row, methods, samples, f_evaluations):
     """The table at the last row of the log, the K-sample bound in a group of its own."""
     print(f"\n{'':14}log variance      bias     noise  bias / noise   ms/step  variance × ms"
           "    f  variance × f")  # fmt: skip
@@ -161,12 +170,12 @@ def print_table(row, methods, layers, samples):
         variance, _, bias, noise, ms = (row[f"{column}/{name}"] for column in COLUMNS)
         note = "  yours" if name in ADDED else "  biased" if name in BIASED else ""
         ratio = f"{bias / noise:14.2f}" if noise else f"{'-':>14}"
-        n = evaluations(name, layers, samples)
+        n = f_evaluations[name]
         print(f"{name:14}{math.log(max(variance, 1e-300)):12.2f}{bias:10.2e}{noise:10.2e}{ratio}"
               f"{ms:10.2f}{variance * ms:15.2e}{n:5}{variance * n:14.2e}{note}")  # fmt: skip
 
 
-def plot(path, rows, methods, layers, samples):
+def plot(path, rows, methods, f_evaluations):
     """Variance against the step; bias over its noise, and variance × its two costs, at the end."""
     figure, (left, middle, right, last_axis) = figures.new_figure(4, 4.2, 3.4)
     steps, last = [row["step"] for row in rows], rows[-1]
@@ -183,7 +192,7 @@ def plot(path, rows, methods, layers, samples):
     middle.set_xlim(left=0)
     figures.dots(right, cost, "variance × ms of a step, at the end")
     right.set_xlim(left=0)
-    cost = {name: last[f"variance/{name}"] * evaluations(name, layers, samples) for name in methods}
+    cost = {name: last[f"variance/{name}"] * f_evaluations[name] for name in methods}
     figures.dots(last_axis, cost, "variance × evaluations of f, at the end")
     last_axis.set_xlim(left=0)
     figures.save(figure, path)
@@ -313,20 +322,41 @@ def add(path, toy):
     BIASED.add(name)  # whether it is or not: μ is to be known without it
 
 
+def settings(args):
+    """The keywords that the flags give to the init_aux, and to the estimate, of each method."""
+    relaxed = {"relaxation": args.relaxation} if args.relaxation else {}
+    keys = ("conditional", "control_variate", "as_released")
+    options = {name: {"samples": args.samples} for name in ("DisARM", *TOGETHER)}
+    options |= dict.fromkeys(REBARS, relaxed | {key: getattr(args, key) for key in keys})
+    options["Concrete"] = relaxed | {"temperature": args.temperature}
+    options["RELAX"] = {"conditional": args.conditional}
+    first = {name: {"temperature": args.temperature or 0.5} for name in (*REBARS, "RELAX")}
+    return first, options
+
+
 def main(argv=None):
     p = cli.parser("compare", __doc__, steps=2000, samples=2, compiled=False,
                    read_by_toy=("--samples", "--seed", "--no-plots"))  # fmt: skip
     p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", choices=[*METHODS])
     p.flag("--methods", "comma-separated; default: all", metavar="A,B,…")
+    p.flag("--temperature", "T of Concrete, the first T of REBAR and RELAX; default: 0.5",
+           type=cli.POSITIVE)  # fmt: skip
+    p.add_argument("--relaxation", help="of Concrete and REBAR; default: each its own",
+                   choices=rebar.RELAXATIONS)  # fmt: skip
+    p.flag("--noise", "of REBAR and RELAX", dest="conditional", choices=rebar.CONDITIONALS)
+    p.flag("--control-variate", "of REBAR", choices=rebar.CONTROL_VARIATES)
     p.flag("--as-released", "REBAR's published construction, biased", action="store_true")
     p.flag("--add", "a file with your own estimator, see above", metavar="FILE.py")
     args = cli.parse(p, argv)
     if args.add:
         add(args.add, args.toy)
     if args.layers == 1:
-        p.unread("with --layers 1", "--as-released")
+        p.unread("with --layers 1", "--as-released", "--control-variate")
+    joint = args.control_variate == "joint"
+    if joint:
+        p.unread("with --control-variate joint", "--as-released")
     if args.toy:
-        p.unread("with --toy", "--follow", "--methods")
+        p.unread("with --toy", "--follow", "--methods", *READ_BY)
         if args.samples > 12:
             p.error("--samples: the toy enumerates all their outcomes; 12 at most")
         return compare_toy(args)
@@ -344,18 +374,19 @@ def main(argv=None):
         p.error("--methods: bias is measured against the unbiased ones; name one of those too")
     if "REINFORCE" in methods and args.batch_size * args.samples < 2:
         p.error("--batch-size: REINFORCE's baseline needs two rows; or leave it out of --methods")
-    if {"REBAR", "DynamicREBAR"}.isdisjoint(methods):
-        p.unread("without REBAR or DynamicREBAR among --methods", "--as-released")
+    for flag, readers in READ_BY.items():
+        if not set(readers).intersection(methods):
+            p.unread(f"without {', '.join(readers)} among --methods", flag)
     if args.as_released:
         print("--as-released: both REBARs are biased, and in the pooled mean", file=sys.stderr)
-    options = {name: {"as_released": args.as_released} for name in ("REBAR", "DynamicREBAR")}
-    options |= {name: {"samples": args.samples} for name in ("DisARM", *TOGETHER)}
+    first, options = settings(args)
     ours = partial(estimate, methods=methods, follow=args.follow, options=options)
-    init, log = (partial(function, methods=methods) for function in (init_aux, report))
+    init, log = partial(init_aux, methods=methods, options=first), partial(report, methods=methods)
     folder, rows = train(args, ours, init, log)
-    print_table(rows[-1], methods, args.layers, args.samples)
+    n = {name: evaluations(name, args.layers, args.samples, joint) for name in methods}
+    print_table(rows[-1], methods, args.samples, n)
     if not args.no_plots:
-        plot(folder / "compare.png", rows, methods, args.layers, args.samples)
+        plot(folder / "compare.png", rows, methods, n)
 
 
 if __name__ == "__main__":

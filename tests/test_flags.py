@@ -132,13 +132,14 @@ MODES = {
     ],
     "compare": [
         Mode(TWO, ["--target"]),
-        Mode(SMALL, ["--target", "--as-released"]),
-        Mode(f"{TWO} --methods SimpleMuProp,NVIL",
-             ["--target", "--as-released"]),
+        Mode(SMALL, ["--target", "--as-released", "--control-variate"]),
+        Mode(f"{TWO} --methods SimpleMuProp,NVIL", ["--target", *compare.READ_BY]),
         Mode(f"{TWO} --methods SimpleMuProp,NVIL,Concrete",
-             ["--target", "--as-released"]),
+             ["--target", "--noise", "--control-variate", "--as-released"]),
+        Mode(f"{TWO} --methods SimpleMuProp,NVIL,RELAX",
+             ["--target", "--relaxation", "--control-variate", "--as-released"]),
         Mode("--toy",
-             [*TRAINING, "--as-released", "--target", "--methods", "--follow", "--steps", "--lr"]),
+             [*TRAINING, *compare.READ_BY, "--target", "--methods", "--follow", "--steps", "--lr"]),
     ],
     "gumbel_softmax": [
         Mode(CLASSES, ["--layers", "--samples", "--noise", "--prior-temperature", "--anneal-every",
@@ -319,6 +320,11 @@ compare --methods NVIL --toy
 compare --target .3 --toy
 compare --steps 5 --toy
 compare --as-released --layers 2 --methods NVIL,SimpleMuProp
+compare --temperature .1 --methods NVIL,SimpleMuProp
+compare --relaxation concrete --methods RELAX,SimpleMuProp
+compare --noise independent --methods Concrete,SimpleMuProp
+compare --control-variate joint
+compare --as-released --layers 2 --control-variate joint
 concrete --objective density --toy
 concrete --objective=log-mass --toy
 concrete --objective density --task predict

@@ -467,8 +467,9 @@ def test_run(tmp_path, capsys, unlabelled):
     flags += ["--no-plots"] * (unlabelled != "gumbel")
     M.semi_supervised.main([*SMALL, *flags, "--out", str(tmp_path / "run")])
     rows = read_log(tmp_path / "run")
-    evaluated = {int(row["step"]): row["test_accuracy"] != "" for row in rows}
-    assert evaluated == {20: False, 30: True, 40: True}  # 30 steps are an epoch
+    evaluated = {int(row["step"]): (row["valid_accuracy"] != "", row["test_accuracy"] != "")
+                 for row in rows}  # fmt: skip
+    assert evaluated == {20: (False, False), 30: (True, False), 40: (True, True)}  # 30: an epoch
     if unlabelled == "gumbel":
         figures = {"analogies.png", "confusion.png", "curves.png", "samples.png"}
         assert figures <= {path.name for path in (tmp_path / "run").iterdir()}

@@ -260,7 +260,7 @@ def write_tensorboard(writer, trainer, row):
     for key, value in row.items():
         if value != "" and key not in ("step", "seconds"):
             writer.add_scalar(key, value, row["step"])
-    if row["test_bound"] != "":
+    if row["valid_bound"] != "":
         for title, grid in pictures(trainer).items():
             writer.add_image(title, grid[None], row["step"])
     writer.flush()

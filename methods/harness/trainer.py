@@ -253,7 +253,8 @@ def fit(trainer):
             evaluate = at_end or step % eval_every == 0
             due = step > trainer.last_row and (evaluate or step % log_every == 0)
             if due:
-                values = evaluation(trainer) if evaluate else blank
+                splits = ("valid", "test") if at_end else ("valid",) if evaluate else ()
+                values = blank | evaluation(trainer, splits)
             with uninterrupted():
                 if due:
                     trainer.remember(values["valid_bound"])
@@ -284,11 +285,11 @@ def fit(trainer):
     raise Stopped(stop[0], f"stopped at step {trainer.step_count}; {stop[1]}")
 
 
-def evaluation(trainer):
-    """The measures of the present parameters on validation and test images: valid_bound, …"""
+def evaluation(trainer, splits=("valid", "test")):
+    """The measures of the present parameters on images that were not trained on: valid_bound, …"""
     trainer.sync()
-    splits = {split: trainer.evaluate(split) for split in ("valid", "test")}
-    return {f"{split}_{name}": x for split, values in splits.items() for name, x in values.items()}
+    measures = {split: trainer.evaluate(split) for split in splits}
+    return {f"{split}_{name}": x for split, row in measures.items() for name, x in row.items()}
 
 
 def finish(trainer, rows, folder):
