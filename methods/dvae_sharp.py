@@ -432,7 +432,7 @@ class Run(Trainer):
         log_Z, c = (np.array(x, self.model.dtype) for x in (self.chains.log_Z, self.warm_up()))
         return x, Draw(noise, log_Z, self.chains.moments(), c)
 
-    def step(self):
+    def step(self, limit=1):
         old = [p.copy() for p in self.rbm]
         super().step()
         self.chains.step(old, self.rbm, self.step_count)

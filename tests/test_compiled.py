@@ -103,6 +103,16 @@ def test_checkpoints_are_interchangeable(tmp_path):
                 assert np.array_equal(arrays[key], whole[0][key]), key
 
 
+def test_blocks_of_any_length_make_the_same_steps(tmp_path):
+    """Blocks of 3, of 7 and of 16 steps at most, 40 steps at the default --lr: bit for bit."""
+    pytest.importorskip("jax")
+    words = ["rebar", *TWO, "--steps", 40, "--eval-every", 40, "--compile"]
+    runs = [trained(tmp_path / f"{n}", *words, "--log-every", n)[0] for n in (3, 7, 40)]
+    for key in ("params", "aux", "ascent_m", "ascent_v", "descent_v", "variance_m1", "variance_m2"):
+        for other in runs[1:]:
+            np.testing.assert_array_equal(other[key], runs[0][key], err_msg=key)
+
+
 def test_what_cannot_be_compiled_is_refused(tmp_path, monkeypatch, capsys):
     """By the name of the operation; and an estimator that reads more than its arguments."""
     pytest.importorskip("jax")

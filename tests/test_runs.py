@@ -163,8 +163,8 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(uninterrupted, tmp_pat
         sys.path.insert(0, sys.argv[1].rpartition("/")[0])
         import os, runpy, signal; from harness import trainer
         step = trainer.Trainer.step
-        def step_then_interrupt(self):
-            step(self)
+        def step_then_interrupt(self, *limit):
+            step(self, *limit)
             if self.step_count == 40:
                 os.kill(os.getpid(), signal.SIGINT)
         trainer.Trainer.step = step_then_interrupt
@@ -253,7 +253,7 @@ def test_nan_stops_with_the_step_and_the_tensor_and_keeps_the_last_good_checkpoi
         sys.path.insert(0, sys.argv[1].rpartition("/")[0])
         import runpy; from harness import trainer
         step = trainer.Trainer.step
-        def step_with_a_nan(self):
+        def step_with_a_nan(self, *limit):
             if self.step_count == 40:
                 estimate = self.estimate
                 def broken(*args):
@@ -261,7 +261,7 @@ def test_nan_stops_with_the_step_and_the_tensor_and_keeps_the_last_good_checkpoi
                     grads[1][0] = float("nan")
                     return bound, grads, aux_grads
                 self.estimate = broken
-            step(self)
+            step(self, *limit)
         trainer.Trainer.step = step_with_a_nan
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")

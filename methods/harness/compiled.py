@@ -1,4 +1,4 @@
-"""--compile: a whole training step as one program of JAX. The estimator's file stays as it is.
+"""--compile: whole training steps as one program of JAX. The estimator's file stays as it is.
 
 An eager step is a few hundred calls of numpy, one after the other. Each reads its arrays from
 memory and writes its result back. A compiler that sees all calls of a step at once can join them
@@ -9,7 +9,8 @@ From then on the program runs, and the estimator's Python code does not.
 The state (parameters, both Adams, the moving average of the gradient) stays on the device that JAX
 chooses (JAX_PLATFORMS). `store` copies it into the arrays of the Trainer for an evaluation or a
 checkpoint, which is the same as that of an eager run. Images and noise come from numpy as in an
-eager run, so the two can be compared step by step.
+eager run, so the two can be compared step by step. They are drawn for a block of steps, and one
+call of the program makes these steps: what a call costs is paid once a block.
 
 A program does not change. A random number drawn inside `estimate`, a clock, a count kept outside
 would be a constant of it. So the first two steps are computed eagerly, too, and the run is refused
@@ -26,6 +27,7 @@ from harness.optimizer import assign_state, flatten
 
 import numpy as np
 
+BLOCK = 16  # steps that one call makes at most
 TOLERANCE = 1e-3  # between eager and compiled, of the largest element of a tensor
 STATE = ("params", "aux", "ascent_m", "ascent_v", "descent_m", "descent_v", "variance_m1")
 
@@ -43,13 +45,13 @@ def ascended(jnp, adam, vector, g, m, v, rate):
 
 
 class Compiled:
-    """The compiled step of a Trainer. It has the state from its first call on."""
+    """The compiled steps of a Trainer. It has the state from its first call on."""
 
     def __init__(self, trainer):
         require_jax()
         self.jit = importlib.import_module("harness.numpy_to_jax")  # late: it changes autograd
         self.trainer, self.state, self.checks_left = trainer, None, 2
-        self.program = self.jit.jax.jit(self.whole_step, donate_argnums=0)
+        self.program = self.jit.jax.jit(self.block, donate_argnums=0)
 
     def split(self, key, flat):
         """The arrays of "params" or "aux", of which `flat` is the content."""
@@ -57,8 +59,25 @@ class Compiled:
         ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=int)
         return [flat[e - math.prod(s) : e].reshape(s) for s, e in zip(shapes, ends)]
 
+    def block(self, state, n, rates, x, noise):
+        """What is compiled: the state after the first n of BLOCK steps, and what each reports.
+
+        `rates`, `x` and `noise` have an axis of BLOCK steps in front, and so has each report.
+        """
+        jax, given = self.jit.jax, (rates, x, noise)
+        of = lambda i: jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, 0, False), given)
+
+        def step(i, carry):
+            state, reports = carry
+            state, report = self.whole_step(state, *of(i))
+            return state, jax.tree.map(lambda all, one: all.at[i].set(one), reports, report)
+
+        _, report = jax.eval_shape(lambda state: self.whole_step(state, *of(0)), state)
+        reports = jax.tree.map(lambda a: jax.numpy.zeros((BLOCK, *a.shape), a.dtype), report)
+        return jax.lax.fori_loop(0, n, step, (state, reports))
+
     def whole_step(self, state, rates, x, noise):
-        """What is compiled: the state after a step, and what the log needs."""
+        """The state after a step, and what the log needs."""
         jnp, trainer, dtype = self.jit.jnp, self.trainer, self.trainer.model.dtype
         params, aux = self.split("params", state["params"]), self.split("aux", state["aux"])
         lazy = self.jit.lazy((params, aux, x, noise))
@@ -81,36 +100,45 @@ class Compiled:
         new["aux"], new["descent_m"], new["descent_v"] = ascended(
             jnp, down, assigned, aux_g, state["descent_m"], state["descent_v"], down_rate
         )
-        finite = jnp.isfinite(jnp.sum(bound) + g @ g + jnp.sum(aux_g))
-        new = {key: jnp.where(finite, new[key], state[key]) for key in STATE}
-        return new, (finite, bound, g @ g, m1 @ m1, assigned, *more)
+        squares = jnp.stack([a.ravel() @ a.ravel() for a in self.split("params", g)])
+        sums = [jnp.sum(a) for a in self.split("aux", aux_g)]  # each is finite, or has a culprit
+        return new, (bound, squares, sums, m1 @ m1, assigned, *more)
 
-    def step(self):
-        """One update; returns what is to be logged. Raises FloatingPointError, as Trainer.update.
+    def steps(self, limit):
+        """Up to `limit` updates; adds what is to be logged of each to that of the Trainer.
 
-        A step that is not finite leaves the state as it was.
+        Raises FloatingPointError, as Trainer.update. The state of this object is lost then; the
+        arrays of the Trainer are those of the last `store`.
         """
-        trainer = self.trainer
-        x, noise = trainer.draw()
+        trainer, tree_map = self.trainer, self.jit.jax.tree.map
         if self.state is None:
             arrays = trainer.arrays()
             self.state = {key: self.jit.jnp.array(arrays[key]) for key in STATE}
+        first, n = trainer.step_count, 1 if self.checks_left else min(limit, BLOCK)
+        given = []
+        for _ in range(n):
+            x, noise = trainer.draw()
+            rates = [np.float32(adam.next_rate()) for adam in trainer.at_their_rates()]
+            given.append((rates, x, noise))
+            trainer.step_count += 1
         eager = self.eager(x, noise) if self.checks_left else None
-        rates = [np.float32(adam.next_rate()) for adam in (trainer.ascent, trainer.descent)]
-        self.state, reported = self.program(self.state, rates, x, noise)
-        finite, bound, square, first, aux, *more = map(np.asarray, reported)
-        if not finite:
-            self.store()
-            trainer.update(x, noise)  # says which tensor it is
-            raise FloatingPointError("the compiled step is not finite")
-        if eager:
-            self.compare(eager, aux)
-        variance, raw = trainer.variance.take(float(first), float(square))
-        trainer.bound_samples = trainer.samples_in(bound)
-        return {
-            "train_bound": float(bound.mean()), "variance": variance, "raw_variance": raw,
-            **trainer.report(trainer.model, self.split("aux", aux), *more),
-        }  # fmt: skip
+        given += given[-1:] * (BLOCK - n)  # which are not looked at
+        given = tree_map(lambda *steps: np.stack(steps), *given)
+        self.state, reports = self.program(self.state, n, *given)
+        reports = self.jit.jax.device_get(reports)
+        for i in range(n):
+            bound, squares, sums, square, aux, *more = tree_map(lambda a, i=i: a[i], reports)
+            if not math.isfinite(bound.sum() + squares.sum() + sum(sums)):
+                self.state, trainer.step_count = None, first + i
+                trainer.refuse_gradients([*squares, *sums])
+            if eager:
+                self.compare(eager, aux)
+            variance, raw = trainer.variance.take(float(square), float(squares.sum()))
+            trainer.bound_samples = trainer.samples_in(bound)
+            trainer.add({
+                "train_bound": float(bound.mean()), "variance": variance, "raw_variance": raw,
+                **trainer.report(trainer.model, self.split("aux", aux), *more),
+            })  # fmt: skip
 
     def store(self):
         """Copy the state into the arrays of the Trainer."""

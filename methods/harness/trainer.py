@@ -81,13 +81,26 @@ class Trainer:
         x = np.repeat(x, self.copies, axis=0)
         return x, self.model.draw_noise(rng, len(x))
 
-    def step(self):
-        """One update. Raises FloatingPointError if a value is not finite."""
+    def step(self, limit=1):
+        """One update; in a compiled run up to `limit` of them, in one call.
+
+        Raises FloatingPointError if a value is not finite.
+        """
+        if self.compiled:
+            return self.compiled.steps(limit)
+        self.at_their_rates()
+        self.add(self.update(*self.draw()))
+        self.step_count += 1
+
+    def at_their_rates(self):
+        """Both Adams, with the lr of the present step."""
         lr = self.args.lr * self.rate(self.step_count)
         self.ascent.lr, self.descent.lr = lr, -self.aux_rate * lr
-        logged = self.compiled.step() if self.compiled else self.update(*self.draw())
+        return self.ascent, self.descent
+
+    def add(self, logged):
+        """Add what is to be logged of a step to that of the others since the last row."""
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
-        self.step_count += 1
 
     def update(self, x, noise):
         """The step for images and noise; returns what is to be logged of it."""
@@ -100,8 +113,7 @@ class Trainer:
         logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}
         logged |= self.report(model, self.aux, *more)
         if not math.isfinite(bound + variance + float(aux_gradient.sum())):
-            self._refuse("the gradient of ", grads + aux_grads)
-            raise FloatingPointError("the bound is not finite")
+            self.refuse_gradients(grads + aux_grads)
         self.ascent.ascend(self.flat_params, gradient)
         self.descent.ascend(self.flat_aux, aux_gradient)
         return logged
@@ -114,6 +126,11 @@ class Trainer:
     def samples_in(self, bound):
         """K if the values of `bound` are bounds of K samples, one an image; 1 if one a sample."""
         return self.args.samples * self.args.batch_size // np.size(bound)
+
+    def refuse_gradients(self, gradients):
+        """Raise FloatingPointError for a step in which something is not finite, and say what."""
+        self._refuse("the gradient of ", gradients)
+        raise FloatingPointError("the bound is not finite")
 
     def _refuse(self, what, tensors):
         """Raise FloatingPointError with the name of the first tensor that is not finite."""
@@ -243,6 +260,7 @@ def fit(trainer):
     writer = writer_class(str(folder), purge_step=trainer.last_row + 1) if writer_class else None
     log_every = args.log_every or trainer.steps_per_epoch
     eval_every = args.eval_every or args.eval_epochs * trainer.steps_per_epoch
+    every = log_every, eval_every
     blank = {f"{split}_{name}": "" for split in ("valid", "test") for name in trainer.measures}
     started, saved = time.perf_counter() - trainer.seconds, -math.inf
     bar = tqdm(total=args.steps, initial=trainer.step_count, unit="step", disable=None)
@@ -267,11 +285,11 @@ def fit(trainer):
                     trainer.save(folder)
                     saved = time.perf_counter()
                 if not at_end:
-                    trainer.step()
+                    trainer.step(min(args.steps, *(step + n - step % n for n in every)) - step)
             if at_end:
                 finish(trainer, rows, folder)
                 return folder, rows
-            bar.update()
+            bar.update(trainer.step_count - step)
     except KeyboardInterrupt:
         with contextlib.suppress(FloatingPointError):
             trainer.save(folder)

@@ -6,6 +6,7 @@ cancel, and fused Adam. Without, it is the code that people write: a pass each f
 Adam as it comes. Optimiser and random numbers are each framework's own.
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -150,11 +151,12 @@ def dreg(ops, params, x, eps, data):
 # ---------------------------------------------------------------------------------------- PyTorch
 
 
-def torch_ops(tuned):
+def torch_ops(tuned, compiled):
     import torch
     from torch.nn import functional as F
 
     torch.set_num_threads(1)
+    program = torch.compile if compiled else lambda f: f
 
     def linear(h, W, b):
         return torch.addmm(b, h, W) if h.dim() == 2 else h @ W + b
@@ -164,7 +166,7 @@ def torch_ops(tuned):
         return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
 
     def vjp(f, inputs):
-        outputs = f(*inputs)
+        outputs = program(f)(*inputs)
 
         def pull(cotangents):
             return torch.autograd.grad(
@@ -179,7 +181,7 @@ def torch_ops(tuned):
 
     nested = {"grad": False}  # are the gradients to be differentiated?
     return SimpleNamespace(
-        tuned=tuned, linear=linear, log_prob=log_prob, vjp=vjp, nested=nested,
+        tuned=tuned, program=program, linear=linear, log_prob=log_prob, vjp=vjp, nested=nested,
         leaf=lambda x: x.detach().requires_grad_(), stop=lambda x: x.detach(),
         hard=lambda a, u: (a.detach() + torch.logit(u) > 0).to(a.dtype),
         sum=lambda x, axis=None: x.sum() if axis is None else x.sum(axis), stack=torch.stack,
@@ -189,12 +191,13 @@ def torch_ops(tuned):
 
 
 class Torch:
-    """Gradients and training steps in PyTorch, eager mode."""
+    """Gradients and training steps in PyTorch: eager, or its functions by torch.compile."""
 
-    def __init__(self, method, params, aux, data, lr, tuned=True):
+    def __init__(self, method, params, aux, data, lr, tuned=True, compiled=False):
         import torch
 
-        self.torch, self.ops, self.method = torch, torch_ops(tuned), method
+        self.torch, self.ops, self.method = torch, torch_ops(tuned, compiled), method
+        self.reinforce = self.ops.program(partial(reinforce, self.ops))
         self.ops.nested["grad"] = method == "REBAR, adaptive"
         tensor = lambda array: torch.tensor(np.asarray(array, np.float32))
         self.data = SimpleNamespace(mean=tensor(data.mean), offset=tensor(data.offset))
@@ -223,7 +226,7 @@ class Torch:
         if self.method == "REBAR, fixed":
             return rebar_gradients(*f, x, noise, self.data, 0.5, 0.0), []
         if self.method == "REINFORCE":
-            return grad(reinforce(*f, x, noise, self.data), self.params), []
+            return grad(self.reinforce(self.params, x, noise, self.data), self.params), []
         return dreg(*f, x, noise, self.data), []
 
     def step(self):

@@ -1,11 +1,13 @@
 """Speed: a training step beside PyTorch, JAX and its bare matrix products; growth; the toy.
 
-    .venv/bin/python tests/benchmarks/speed.py         # 4 minutes; writes data/results/speed.json
+    .venv/bin/python tests/benchmarks/speed.py         # 8 minutes; writes data/results/speed.json
 
 1. A step is what training does without its log: batch, noise, gradients, both Adams. The peers
    (peers.py; left out if not installed) do the same in float32, and their gradients are compared
    with ours on the same noise first. 784 pixels, 200 units, batch 24, REBAR and REINFORCE; DReG
-   with two layers of 200 tanh units, 50 latent, K = 64, batch 32.
+   with two layers of 200 tanh units, 50 latent, K = 64, batch 32. "Compiled" is our step with
+   --compile; it contains the moving average of the gradient for the log. Then every other estimator
+   for bits, one layer: of K = 2 samples of 12 images where it uses several.
 2. The floor is the matrix products that the step cannot do without, each once, on arrays of the
    right size. Beside it, where the rest of the step goes.
 3. Growth: time and peak memory of fixed REBAR's step in the batch, the units and the layers.
@@ -38,6 +40,7 @@ from runs import ROOT, write
 
 sys.path.insert(0, str(ROOT / "methods"))
 import concrete
+import disarm
 import dreg
 import dvae_sharp
 import gumbel_softmax
@@ -47,6 +50,11 @@ import numpy as np
 import rebar
 import reinforce
 import rbm
+import relax
+import rloo
+import rodeo
+import vimco
+from harness.compiled import BLOCK
 from harness.data import Dataset
 from harness.diagnostics import GradientVariance
 from harness.gaussian import GaussianVAE, log_normal
@@ -66,7 +74,23 @@ METHODS = {
     "REBAR, adaptive": (rebar.estimate, rebar.init_aux),
     "DReG": (dreg.estimate, dreg.init_aux),
 }
-CASES = [*itertools.product((1, 2), list(METHODS)[:3]), (2, "DReG")]
+CASES = [*itertools.product((1, 2), METHODS)]
+CASES.remove((1, "DReG"))
+OTHERS = {  # without peers; the last of each is K
+    "NVIL": (nvil.estimate, nvil.init_aux, 1),
+    "MuProp": (muprop.estimate, muprop.init_aux, 1),
+    "Concrete": (concrete.estimate, concrete.init_aux, 1),
+    "DisARM": (disarm.estimate, disarm.init_aux, 1),
+    "RELAX": (relax.estimate, relax.init_aux, 1),
+    "RLOO": (rloo.estimate, rloo.init_aux, 2),
+    "VIMCO": (vimco.estimate, vimco.init_aux, 2),
+    "Double CV": (
+        partial(rodeo.estimate, estimator="double-cv"),
+        partial(rodeo.init_aux, estimator="double-cv"),
+        2,
+    ),
+    "RODEO": (rodeo.estimate, rodeo.init_aux, 2),
+}
 
 
 def burst(call, n):
@@ -85,27 +109,31 @@ def interleaved(calls, repeats, n=20):
     times = {key: [] for key in calls}
     for _ in range(repeats):
         for key, call in calls.items():
-            times[key].append(burst(call, n))
+            times[key].append(burst(call, n if key != "compiled" else max(2, n // BLOCK)))
     return {key: float(np.median(values)) for key, values in times.items()}
 
 
 # ------------------------------------------------------------------------------ ours, and the floor
 
 
-def make_trainer(method, layers=1, units=UNITS, batch=BATCH):
-    """A Trainer on random bits, without the moving averages of the log."""
+def make_trainer(method, layers=1, units=UNITS, batch=BATCH, compiled=False):
+    """A Trainer on random bits; without the moving averages of the log, unless it is compiled."""
     rng = np.random.default_rng(0)
     bits = (rng.random((20 * batch, PIXELS)) < 0.2).astype(np.uint8)
     data = Dataset("random", bits, bits[:1], bits[:1], levels=1, shape=(28, 28))
-    args = SimpleNamespace(seed=0, lr=LR, batch_size=batch, samples=1)
-    adam = None
+    estimate, init_aux, *K = (METHODS | OTHERS)[method]
+    K, adam = K[0] if K else 1, None
+    args = SimpleNamespace(seed=0, lr=LR, batch_size=batch // K, samples=K, compile=compiled)
     if method == "DReG":
         args.batch_size, adam = DREG["batch"], {"beta2": 0.999}
         model = GaussianVAE(data.train_mean, DREG["latent"], n_samples=DREG["K"])
     else:
         model = SBN(data.train_mean, units, layers)
-    trainer = Trainer(args, data, model, *METHODS[method], adam=adam)
-    trainer.variance = SimpleNamespace(update=lambda gradient: (0.0, 0.0))
+    if K > 1:
+        estimate = partial(estimate, samples=K)
+    trainer = Trainer(args, data, model, estimate, init_aux, adam=adam)
+    if not compiled:
+        trainer.variance = SimpleNamespace(update=lambda gradient: (0.0, 0.0))
     for tensor in trainer.params:  # else biases are zero, and an error in them might not be seen
         tensor += 0.05 * rng.standard_normal(tensor.shape).astype(np.float32)
     return trainer
@@ -172,6 +200,8 @@ def parts_of_a_step(trainer):
 
 def make_peers(method, trainer, x, noise):
     """Yields name, peer, and its largest error of a gradient, relative to its largest element."""
+    if method in OTHERS:
+        return
     shape = noise[0].shape if method == "DReG" else [np.shape(pair) for pair in noise]
     facts = SimpleNamespace(mean=trainer.model.mean, offset=trainer.model.offset, shapes=shape,
                             images=trainer.data.train, batch=len(x))  # fmt: skip
@@ -181,6 +211,10 @@ def make_peers(method, trainer, x, noise):
     if installed("torch"):
         made["PyTorch, tuned"] = peers.Torch(method, trainer.params, aux, facts, LR)
         made["PyTorch, plain"] = peers.Torch(method, trainer.params, aux, facts, LR, tuned=False)
+        if method != "REBAR, adaptive":  # torch.compile cannot differentiate twice
+            made["torch.compile"] = peers.Torch(
+                method, trainer.params, aux, facts, LR, compiled=True
+            )
     if installed("jax"):
         made["JAX"] = peers.Jax(method, trainer.params, aux, facts, LR)
     _, grads, aux_grads = trainer.estimate(trainer.model, trainer.params, trainer.aux, x, noise)
@@ -195,13 +229,21 @@ def make_peers(method, trainer, x, noise):
 
 def steps(repeats):
     rows = []
-    for layers, method in CASES:
+    for layers, method in [*CASES, *((1, name) for name in OTHERS)]:
         trainer, errors = make_trainer(method, layers), {}
-        calls = {"ours": trainer.step, "floor": matrix_products(method, layers)}
+        calls = {"ours": trainer.step}
+        if importlib.util.find_spec("jax"):
+            compiled = make_trainer(method, layers, compiled=True)
+            compiled.compiled.checks_left = 0
+            calls["compiled"] = partial(compiled.step, BLOCK)
+        if method in METHODS:
+            calls["floor"] = matrix_products(method, layers)
         for name, peer, errors[name] in make_peers(method, trainer, *trainer.draw()):
             calls[name] = peer.step
         n = 5 if method == "DReG" else 20
         ms = {name: 1e3 * s for name, s in interleaved(calls, repeats, n).items()}
+        if "compiled" in ms:
+            ms["compiled"] /= BLOCK
         shares = interleaved(parts_of_a_step(make_trainer(method, layers)), max(1, repeats // 2), n)
         shares = {name: round(1e3 * seconds, 3) for name, seconds in shares.items()}
         rows.append({"layers": layers, "method": method, "ms": ms, "parts_ms": shares,
