@@ -11,7 +11,7 @@ import math
 from common import InputError, gradients, shaped, stop_gradient, value_of
 
 import autograd.numpy as np
-from autograd.extend import defvjp, primitive
+from autograd.extend import defjvp, defvjp, primitive
 
 # ---------------------------- the categorical distribution, and the Concrete one, of y = log h
 
@@ -24,6 +24,7 @@ def log_softmax(z):
 
 
 defvjp(log_softmax, lambda ans, z: lambda g: g - np.exp(ans) * np.sum(g, axis=-1, keepdims=True))
+defjvp(log_softmax, lambda g, ans, z: g - np.sum(np.exp(ans) * g, axis=-1, keepdims=True))
 
 
 def log_prob(b, a):

@@ -52,6 +52,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     stop_gradient,
 )
 from concrete import positive
+from rebar import adaptive
 from harness import cli, figures
 from harness.data import load_dataset
 from harness.models import CategoricalNet
@@ -217,6 +218,12 @@ def rebar(model, params, x, noise, temperature, eta, baseline, *, conditional="c
     The terms with η are summed over the layer that is relaxed; below it are the b, and above it
     plain relaxed samples, the same for h and h̃. η is one per parameter, C a number or (batch,).
     """
+    f_b, r, c = r_and_c(model, params, x, noise, temperature, baseline, conditional)
+    return f_b, [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
+
+
+def r_and_c(model, params, x, noise, temperature, baseline, conditional="coupled"):
+    """f(b), and the gradients without and with η, as in rebar.py: lists like params."""
     one_of("conditional", conditional, ("coupled", "independent"))
     u = [u_i for u_i, _ in noise]
 
@@ -249,8 +256,8 @@ def rebar(model, params, x, noise, temperature, eta, baseline, *, conditional="c
         score = f_b + (stop_gradient(f_b) - baseline) * sum(log_q)
         return [np.sum(score) / len(x), np.sum(control) / len(x)], f_b
 
-    grads, f_b = gradients(surrogates, params)
-    return f_b, [g + eta_k * h for g, eta_k, h in zip(grads[0], eta, grads[1])]
+    (r, c), f_b = gradients(surrogates, params)
+    return f_b, r, c
 
 
 def coupled_difference(a, u):
@@ -287,15 +294,12 @@ def adaptive_rebar(model, params, aux, x, noise, **options):
     That is the variance and a constant. The options are those of rebar.
     """
 
-    def second_moment(aux):
-        *network, eta_logits, log_T = aux
-        C, eta = mlp(network, model.centre(x))[:, 0], 2 * sigmoid(eta_logits)
-        f_b, grads = rebar(model, params, x, noise, np.exp(log_T), eta, C, **options)
-        total = sum(np.sum(g * g) for g in grads)
-        return [total / sum(np.size(g) for g in grads)], [f_b, *grads]
+    def log_q(params):
+        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))
+        return sum(log_prob(b_i, a_i) for b_i, a_i in zip(b, a))
 
-    (aux_grads,), (f_b, *grads) = gradients(second_moment, aux)
-    return f_b, grads, aux_grads
+    parts = lambda T, C: r_and_c(model, params, x, noise, T, C, **options)
+    return adaptive(model, params, aux, x, parts, log_q)
 
 
 # ----------------------------------------------------------------------------------------- the toy

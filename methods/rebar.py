@@ -220,11 +220,25 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
         f_b, grads = rebar(model, params, x, noise, np.exp(aux[-1]), 1.0, 0.0, **options)
         return f_b, grads, [np.zeros_like(tensor) for tensor in aux]
 
+    def log_q(params):
+        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))
+        return sum(bernoulli_log_prob(b_l, a_l) for b_l, a_l in zip(b, a))
+
+    parts = lambda T, C: r_and_c(model, params, x, noise, T, C, **options)
+    return adaptive(model, params, aux, x, parts, log_q, adapt == "temperature")
+
+
+def adaptive(model, params, aux, x, r_and_c, log_q, with_T=True):
+    """f(b), the gradients, and those of aux, which descend the mean square: as `estimate`.
+
+    `r_and_c(T, C)` is f(b) and the gradients r and c, `log_q(params)` is Σ_l log q_l, (batch,).
+    """
+
     def surrogate(aux):  # T, η and C times their slopes has the gradient of the mean square
         network, eta, T = learned(aux)
         C = mlp(network, model.centre(x))[:, 0]
         f_b, grads, (by_T, by_eta, by_C) = mean_square_slopes(
-            model, params, x, noise, *stop_gradient([T, eta, C]), adapt == "temperature", **options
+            params, r_and_c, log_q, *stop_gradient([T, eta, C]), with_T
         )
         return [T * by_T + np.sum(eta * by_eta) + np.sum(C * by_C)], [f_b, *grads]
 
@@ -232,7 +246,7 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
     return f_b, grads, aux_grads
 
 
-def mean_square_slopes(model, params, x, noise, T, eta, C, with_T, **options):
+def mean_square_slopes(params, r_and_c, log_q, T, eta, C, with_T):
     """f(b), the gradient g with one η per tensor, and the slopes of mean(g²) in T, η and C.
 
     g = r + η c with the gradients r and c. d mean(g²) = 2 mean(g dg) takes no second pass
@@ -241,7 +255,7 @@ def mean_square_slopes(model, params, x, noise, T, eta, C, with_T, **options):
     """
 
     def c_of(temperature):
-        f_b, r, c = r_and_c(model, params, x, noise, *temperature, C, **options)
+        f_b, r, c = r_and_c(*temperature, C)
         return c, [f_b, *r]
 
     if with_T:
@@ -250,16 +264,11 @@ def mean_square_slopes(model, params, x, noise, T, eta, C, with_T, **options):
         c, (f_b, *r) = c_of([T])
         dc_dT = []
     g = [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
-
-    def log_q(params):
-        b, a = model.infer(params, x, lambda layer, a_i: hard_sample(a_i, noise[layer][0]))
-        return [sum(bernoulli_log_prob(b_l, a_l) for b_l, a_l in zip(b, a))], []
-
-    _, (g_score,), _ = jvp(log_q, params, g)  # g'∇log q(b) of every image
+    _, (g_score,), _ = jvp(lambda params: ([log_q(params)], []), params, g)  # g'∇log q of an image
     slopes = (
         sum(eta_k * np.vdot(g_k, d_k) for eta_k, g_k, d_k in zip(eta, g, dc_dT)),
         np.array([np.vdot(g_k, c_k) for g_k, c_k in zip(g, c)]),
-        -g_score / len(x),
+        -g_score / len(C),
     )
     size = sum(np.size(g_k) for g_k in g)
     return f_b, g, [slope * (2 / size) for slope in slopes]

@@ -1014,7 +1014,7 @@ MUTATIONS = {
     ),
     "T's gradient lost": (
         variance_gradient_is_exact,
-        ("x, noise, np.exp(log_T), eta, C", "x, noise, np.exp(stop_gradient(log_T)), eta, C"),
+        ("params, x, noise, T, C, **options)", "params, x, noise, stop_gradient(T), C, **options)"),
     ),
 }  # fmt: skip
 

@@ -111,7 +111,7 @@ MUTATIONS = {
         variance,
         ("rebar", "sum(eta_k * np.vdot(g_k, d_k)", "sum(np.vdot(g_k, d_k)"),
     ),
-    "C's slope with the wrong sign": (variance, ("rebar", "-g_score / len(x)", "g_score / len(x)")),
+    "C's slope with the wrong sign": (variance, ("rebar", "-g_score / len(C)", "g_score / len(C)")),
     # -- reinforce.py
     "mean over the other rows that keeps the row itself": (
         proofs.batch_baseline_is_exact,
