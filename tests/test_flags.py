@@ -370,10 +370,10 @@ try:
     main([*sys.argv[1:], "--help"])
 except SystemExit as end:
     assert end.code == 0
-slow = {"scipy.stats", "matplotlib", "jax", "torch", "tensorboardX", "IPython", "sklearn"}
+slow = {"scipy.stats", "matplotlib", "jax", "torch", "tensorboardX", "IPython", "sklearn", "dask"}
 assert not slow & sys.modules.keys(), slow & sys.modules.keys()
 """
-WITH_HELP = sorted({*PROGRAMS, "check", "rbm"})
+WITH_HELP = sorted({*PROGRAMS, "check", "rbm", "sweep"})
 
 
 @pytest.mark.parametrize("program", WITH_HELP)

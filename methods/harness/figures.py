@@ -62,15 +62,16 @@ def style(name, position=0):
     return dict(zip(("color", "linestyle", "marker"), look))
 
 
-def new_figure(n, width=4.4, height=3.4, frame=False, **options):
+def new_figure(n, width=4.4, height=3.4, frame=False, rows=1, **options):
     """A figure of n panels side by side, `width` × `height` inches each: (figure, list of axes).
 
-    `frame` draws all four sides of a panel, as for images; `options` are those of subplots.
+    `frame` draws all four sides of a panel, as for images; with `rows` there are n in each of them;
+    `options` are those of subplots.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * n, height), layout="constrained")
-    axes = figure.subplots(1, n, squeeze=False, **options)[0]
+    figure = Figure(figsize=(width * n, height * rows), layout="constrained")
+    axes = figure.subplots(rows, n, squeeze=False, **options).ravel()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(frame)
     return figure, list(axes)
@@ -108,7 +109,8 @@ def label_curves(axis, lines=None, size=8.5):
     low, high = axis.get_ylim()
     axis.set_ylim(low, high)  # from here on fixed, and so is the place of every end
     place = axis.transScale + axis.transLimits  # from data to fractions of the panel
-    height = axis.figure.get_figheight() * 72 * 0.72  # of the panel, about, in points
+    rows = axis.get_gridspec().nrows
+    height = axis.figure.get_figheight() / rows * 72 * 0.72  # of the panel, about, in points
     gap = 1.25 * size / height
     if len(lines) * gap > 1:
         return axis.legend(

@@ -1,29 +1,33 @@
 """What the measurements share: many training runs, two at a time, that can be stopped and go on."""
 
 import json
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "methods"))
+
+from harness import pool
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def train(command, folder):
-    """Run one training to its end, unless its folder has a summary."""
-    if not (folder / "summary.json").exists():
-        arguments = [*command.split(), "--out", str(folder)]
-        if (folder / "checkpoint.npz").exists():
-            arguments = [command.split()[0], "--resume", str(folder)]
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
-        print(f"{folder.name}: done", flush=True)
-
-
 def train_all(commands, folder):
-    """Run `commands`, a dict from name to command, into folder/name; returns {name: folder}."""
-    folders = {name: folder.resolve() / name for name in commands}
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(train, commands.values(), folders.values()))
+    """Run `commands`, a dict from name to command, into folder/name; returns {name: folder}.
+
+    Raises RuntimeError if one fails, once the others are done.
+    """
+    folders, failed = {name: folder.resolve() / name for name in commands}, []
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = []
+    for name, command in commands.items():
+        program, *flags = command.split()
+        jobs.append(pool.Job((str(ROOT / program), *flags), str(folders[name]), cwd=str(ROOT)))
+    for job, state, line in pool.here(jobs, 2):
+        if job:
+            print(f"{Path(job.folder).name}: {state} {line}", flush=True)
+            failed += [job.folder] * (state != "done")
+    if failed:
+        raise RuntimeError(f"not done: {', '.join(failed)}")
     return folders
 
 

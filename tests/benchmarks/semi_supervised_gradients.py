@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from runs import ROOT, train, write
+from runs import ROOT, train_all, write
 
 sys.path.insert(0, str(ROOT / "methods"))
 import autograd.numpy as np
@@ -34,8 +34,7 @@ def main():
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "results")
     parser.add_argument("--draws", type=int, default=200)
     args = parser.parse_args()
-    folder = args.runs.resolve() / "semi_supervised_gradients"
-    train(COMMAND, folder)
+    (folder,) = train_all({"semi_supervised_gradients": COMMAND}, args.runs).values()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     flags = config["flags"]
     data, *_ = semi_supervised.load(flags["dataset"], flags["labels"], flags["seed"])
