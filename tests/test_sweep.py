@@ -63,14 +63,26 @@ NAMES = [f"{method}-lr={lr}-seed={seed}" for method in ("reinforce", "rloo-sampl
          for lr in ("1e-2", "1e38") for seed in (0, 1)]  # fmt: skip
 
 
+INTERRUPT = """if True:
+    sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+    import os, runpy, signal; from harness import trainer
+    step = trainer.Trainer.step
+    def step_then_interrupt(self, *limit):
+        step(self, *limit)
+        if self.step_count == 15:
+            os.kill(os.getpid(), signal.SIGINT)
+    trainer.Trainer.step = step_then_interrupt
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A sweep of eight runs of which four diverge; one was half done before it began."""
     folder = tmp_path_factory.mktemp("sweep")
-    half = folder / NAMES[1]
-    flags = [*SMALL.split(), "--lr", "1e-2", "--seed", 1]
-    assert run("reinforce", *flags, "--steps", 26, "--out", half)[0] == 0
-    (half / "summary.json").unlink()
+    flags = [*SMALL.split(), "--steps", 30, "--lr", "1e-2", "--seed", 1]
+    assert run("reinforce", *flags, "--out", folder / NAMES[1], code=INTERRUPT)[0] == 130
     return folder, *done(WORDS, folder)
 
 
