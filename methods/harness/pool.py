@@ -8,6 +8,7 @@ has a checkpoint. `work` is all that happens on a worker; it needs only the stan
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -194,6 +195,9 @@ def connect(address, patience):
     except ImportError as error:
         hint = "pip install 'dask[distributed]', or leave the flag away"
         raise InputError(f"--scheduler: {error}; {hint}") from None
+    for name in [*logging.root.manager.loggerDict]:
+        if name.startswith("distributed"):  # its tracebacks; we say in one line what happened
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     end = time.monotonic() + patience
     while True:
         try:
