@@ -335,7 +335,13 @@ def get(name, path, folder=None, allow_unverified=False):
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):  # one line, without the usage
-        self.exit(2, f"{self.prog}: error: {plain(message)}\n")
+        self.exit(2, f"{self.prog}: error: {plain(message):.600}\n")
+
+    def parse_known_args(self, args=None, namespace=None):  # argparse stumbles over --flag=--
+        for word in sys.argv[1:] if args is None else args:
+            if word.startswith("--") and word.endswith("=--"):
+                self.error(f"{word[:-3]}: '--' is not a value of it")
+        return super().parse_known_args(args, namespace)
 
 
 def main(argv=None):
@@ -351,10 +357,10 @@ def main(argv=None):
         p.error(
             f"--from: '{args.folder}' is neither a folder nor an address with http:// or https://"
         )
-    if not str(args.out):
+    if not str(args.out).strip():
         p.error("--out: it is empty; name a folder")
     names = list(SOURCES) if "all" in args.dataset else list(dict.fromkeys(args.dataset))
-    code = 0
+    code, is_new = 0, not Path(args.out).exists()
     try:
         Path(args.out).mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -367,6 +373,8 @@ def main(argv=None):
             except Fault as error:  # the other datasets may still be had
                 print(f"{p.prog}: error: {error}", file=sys.stderr)
                 code = 2
+        if is_new and not any(Path(args.out).iterdir()):
+            Path(args.out).rmdir()
     except OSError as error:
         p.error(f"cannot write {error.filename or args.out}: {error.strerror or error}")
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from download import Parser
 
 SPLITS = {"train": 1297, "valid": 200, "test": 300}
 SEED = 0
@@ -32,12 +33,12 @@ def stratified_split(labels, sizes, rng):
 
 def main(argv=None):
     layout = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    p = Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
     p.parse_args(argv)
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        p.exit(2, f"{p.prog}: error: it needs scikit-learn: pip install scikit-learn\n")
+        p.error("it needs scikit-learn: pip install scikit-learn")
     images, labels = load_digits(return_X_y=True)  # (1797, 64) grey levels 0 … 16
     rng = np.random.default_rng(SEED)
     arrays = {"levels": np.uint8(16), "shape": np.array([8, 8], np.uint8)}

@@ -46,7 +46,7 @@ from harness.bias_test import (
     looks,
     one_bit_nodes,
 )
-from harness.cases import SHAPES, cases, function
+from harness.cases import SCALES, SHAPES, cases, function
 from harness.check_report import figure, make_row, report, sharp
 from harness.model_check import check_model
 from harness.runfolder import write_json
@@ -190,23 +190,24 @@ def one_bit(call, case):
 
 
 def main(argv=None):
-    p = cli.Parser(description=__doc__, allow_abbrev=False,
-                   formatter_class=cli.argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    whole = cli.number(int, 1)
-    p.add_argument("file", nargs="?", metavar="FILE.py[:FUNCTION]", help="what to check")
+    p = cli.Parser(__doc__)
+    p.add_argument("file", nargs="?", metavar="FILE.py[:FUNCTION]", type=cli.folder,
+                   help="what to check")  # fmt: skip
     p.add_argument("--template", choices=TEMPLATES, help="print an example to begin with")
     p.flag("--backend", "what the function is written in", choices=tuple(BACKENDS))
-    p.flag("--bits", "D, 1 to 12: bits, or variables with --classes", 5, type=whole, metavar="D")
-    p.flag("--samples", "K samples for each estimate", 1, type=whole, metavar="K")
-    p.flag("--classes", "variables of C classes in the place of bits", type=whole, metavar="C")
+    p.flag("--bits", "D, to 12: bits, or variables with --classes", 5, type=cli.number(int, 1, 12),
+           metavar="D")  # fmt: skip
+    p.flag("--samples", "K samples for each estimate", 1, type=cli.number(int, 1, 64), metavar="K")
+    p.flag("--classes", "variables of C classes in the place of bits", type=cli.number(int, 2, 64),
+           metavar="C")  # fmt: skip
     p.flag("--target", "E[f], or the bound E[log mean_k exp f(b_k)]", choices=("mean", "bound"))
     p.flag("--model", "check `estimate` on every parameter of a network", action="store_true")
-    p.flag("--estimates", "at most, of each gradient", ESTIMATES, type=cli.number(int, 256),
+    p.flag("--estimates", "at most, of each gradient", ESTIMATES, type=cli.number(int, 256, 10**9),
            metavar="N")  # fmt: skip
     p.flag("--only", "a single function", choices=(None, *SHAPES), metavar="F")
-    p.flag("--at", "a single scale of the logits: 0.3, 2, 6", type=float, metavar="SCALE")
-    p.flag("--seed", "of all noise", 0, type=cli.number(int, 0))
-    p.flag("--out", "new folder for check.json and check.png", metavar="DIR")
+    p.add_argument("--at", help="a single scale of the logits", type=float, choices=SCALES)
+    p.flag("--seed", "of all noise", 0, type=cli.SEED)
+    p.flag("--out", "new folder for check.json and check.png", type=cli.folder, metavar="DIR")
     args = p.parse_args(argv)
     folder = Path(args.out) if args.out else None
     if args.template:

@@ -209,14 +209,14 @@ def toy(args, estimate):
 
 def main(argv=None):
     goal = "log-mean-exp (with --toy: the mean)"
-    p, positive = cli.parser("concrete", __doc__, goal=goal), cli.POSITIVE
+    p, T = cli.parser("concrete", __doc__, goal=goal), cli.TEMPERATURE
     p.flag("--objective", "f(h), see above", choices=("log-mass", "density"))
     p.flag("--relaxation", "of the bits", choices=RELAXATIONS)
     p.flag("--straight-through", "hard bits forward, relaxed backward", action="store_true")
-    p.flag("--temperature", "T; default: 0.5, with density 2/3", type=positive)
-    p.flag("--prior-temperature", "T of p, with density", PRIOR_TEMPERATURE, type=positive)
-    p.flag("--anneal-rate", "R: T = max(minimum, exp(-R step))", type=positive, metavar="R")
-    p.flag("--min-temperature", "the minimum, with --anneal-rate", MIN_TEMPERATURE, type=positive)
+    p.flag("--temperature", "T; default: 0.5, with density 2/3", type=T)
+    p.flag("--prior-temperature", "T of p, with density", PRIOR_TEMPERATURE, type=T)
+    p.flag("--anneal-rate", "R: T = max(minimum, exp(-R step))", type=cli.RATE, metavar="R")
+    p.flag("--min-temperature", "the minimum, with --anneal-rate", MIN_TEMPERATURE, type=T)
     args = cli.parse(p, argv)
     if args.toy or args.task == "predict":  # f has no term for h
         mode = "with --toy" if args.toy else "with --task predict"

@@ -230,7 +230,7 @@ def main(argv=None):
     p = cli.parser("disarm", __doc__)
     p.set_defaults(samples=None)
     p.flag("--estimator", "see above", choices=ESTIMATORS)
-    p.flag("--pairs", "of every image; another name of --samples", dest="samples", type=cli.COUNT,
+    p.flag("--pairs", "of every image; another name of --samples", dest="samples", type=cli.ROWS,
            metavar="P")  # fmt: skip
     p.flag("--bound", "the gradient of the bound of K = --samples samples", action="store_true")
     args = cli.parse(p, argv)

@@ -388,7 +388,6 @@ def check_flags(p, args, given):
 
 
 def main(argv=None):
-    count, positive = cli.COUNT, cli.POSITIVE
     p = cli.parser("dreg", __doc__, sbn=False, dynamic=True, batch_size=32, samples=None,
                         digits={"steps": 3000, "lr": 2e-3, "eval_epochs": 10, "samples": 16},
                         full={"samples": 64})  # fmt: skip
@@ -396,17 +395,18 @@ def main(argv=None):
     share = cli.number(float, 0, 1)
     p.flag("--alpha", "of dreg-alpha: 0 is dreg, 1 rws-dreg", 0.9, type=share)
     p.flag("--antithetic", "mirror half of the samples", action="store_true")
-    p.flag("--latent", "units of z", 50, type=count, metavar="D")
-    p.flag("--hidden", "units of every tanh layer", 200, type=count, metavar="N")
+    p.flag("--latent", "units of z", 50, type=cli.UNITS, metavar="D")
+    p.flag("--hidden", "units of every tanh layer", 200, type=cli.UNITS, metavar="N")
     p.flag("--track", "also log variance and SNR of EST1,EST2,...", metavar="EST")
-    p.flag("--test-samples", "samples of the log-likelihood at the end", 5000, type=count,
+    p.flag("--test-samples", "samples of the log-likelihood at the end", 5000, type=cli.SAMPLES,
            metavar="K")  # fmt: skip
-    p.flag("--inference-only", "train only q, from the run in DIR", metavar="DIR")
+    p.flag("--inference-only", "train only q, from the run in DIR", type=cli.folder,
+           metavar="DIR")  # fmt: skip
     p.flag("--bias-check", "test the estimator on the run in DIR, or train one first",
-           nargs="?", const=True, metavar="DIR")  # fmt: skip
+           nargs="?", const=True, type=cli.folder, metavar="DIR")  # fmt: skip
     p.flag("--against", "what --bias-check compares with", "iwae", choices=ESTIMATORS)
-    p.flag("--precision", "of --bias-check: the bias to find, over the norm", 0.1, type=positive)
-    p.flag("--draws", "at most, of --bias-check", 5000, type=cli.number(int, 2), metavar="N")
+    p.flag("--precision", "of --bias-check: bias to find, over the norm", 0.1, type=cli.POSITIVE)
+    p.flag("--draws", "at most, of --bias-check", 5000, type=cli.number(int, 2, 10**9), metavar="N")
     p.flag("--toy", "the signal-to-noise ratio against K", action="store_true")
     args = cli.parse(p, argv)
     names = check_flags(p, args, cli.given(p, argv))

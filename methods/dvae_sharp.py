@@ -473,7 +473,7 @@ def main(argv=None):
     p.flag("--variant", "see above and VARIANTS", choices=tuple(VARIANTS))
     p.flag("--struct", "groups of latent units and kind of networks", choices=tuple(STRUCTURES))
     p.flag("--beta", "sharpness of the smoothing; default: by dataset, structure and variant",
-           type=cli.POSITIVE)  # fmt: skip
+           type=cli.TEMPERATURE)  # fmt: skip
     p.flag("--sampler", "of the prior in training", choices=tuple(SAMPLERS))
     sizes = {"width": "units of a side of the RBM and of tanh layers", "chains": "of the sampler",
              "sweeps": "of its chains per step", "ais_chains": "of AIS",
@@ -481,7 +481,7 @@ def main(argv=None):
     for key, help in sizes.items():
         p.flag(f"--{key.replace('_', '-')}",
                f"{help}; default: {small[key]} for digits, {large[key]} for the others",
-               type=cli.number(int, 2 if "chains" in key else 1), metavar="N")  # fmt: skip
+               type=cli.number(int, 2 if "chains" in key else 1, 10**6), metavar="N")  # fmt: skip
     args = cli.parse(p, argv)
     if args.task != "generate":
         p.error("--task: this model is of whole images only")

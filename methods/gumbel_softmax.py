@@ -401,24 +401,24 @@ def main(argv=None):
     full = {"steps": 50_000, "lr": 1e-3, "eval_epochs": 20, "log_every": 500}
     p = cli.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
                    digits=digits, full=full, goal="log-mean-exp")  # fmt: skip
-    count, positive = cli.COUNT, cli.POSITIVE
+    T, small = cli.TEMPERATURE, cli.number(int, 1, 10**4)
     estimators = "gumbel-softmax", "reinforce", "nvil", "rebar"
     p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
-    p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=count)
-    p.flag("--classes", "K, classes of a variable", 10, type=count)
-    p.flag("--layers", "of variables; default: 1, with --task predict 2", type=count)
+    p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=small)
+    p.flag("--classes", "K, classes of a variable", 10, type=small)
+    p.flag("--layers", "of variables; default: 1, with --task predict 2", type=cli.LAYERS)
     p.flag("--hidden", "widths of tanh layers; default: 512 256, with --task predict none",
-           type=count, nargs="*", metavar="WIDTH")  # fmt: skip
+           type=cli.UNITS, nargs="*", metavar="WIDTH")  # fmt: skip
     p.flag("--prior", "p(b)", choices=("uniform", "learned"))
     p.flag("--objective", "f(h), see above", choices=OBJECTIVES)
     p.flag("--straight-through", "hard forward, relaxed backward", action="store_true")
     p.flag("--temperature", "T, or its first value; default: 0.5, with density 2/3, annealed 1",
-           type=positive)  # fmt: skip
-    p.flag("--prior-temperature", "T of p(y), with density", 0.4, type=positive)
+           type=T)  # fmt: skip
+    p.flag("--prior-temperature", "T of p(y), with density", 0.4, type=T)
     p.flag("--anneal-rate", "R: T = max(minimum, T exp(-R step)); Jang et al.: 1e-5 to 1e-4",
-           type=positive)  # fmt: skip
-    p.flag("--anneal-every", "steps between the changes of T", 1000, type=count)
-    p.flag("--min-temperature", "the minimum, with --anneal-rate", 0.5, type=positive)
+           type=cli.RATE)  # fmt: skip
+    p.flag("--anneal-every", "steps between the changes of T", 1000, type=cli.COUNT)
+    p.flag("--min-temperature", "the minimum, with --anneal-rate", 0.5, type=T)
     p.flag("--learn-temperature", "by ascent on f(h), which only density bounds: else T runs away",
            action="store_true")  # fmt: skip
     p.flag("--noise", "rebar's z̃ from the random numbers of z, or its own", dest="conditional",

@@ -32,7 +32,7 @@ from harness.data import load_dataset
 from harness.figures import plot_curves
 from harness.optimizer import Adam, flatten
 from harness.runfolder import open_run, write_json, write_rows
-from harness.trainer import Stopped
+from harness.trainer import diverging
 
 import autograd.numpy as np
 from scipy.special import logsumexp
@@ -319,16 +319,14 @@ def fit_rbm(args):
         data = np.mean(v, axis=0), np.mean(h, axis=0), v.T @ h / len(v)
         model, old = chains[args.sampler].moments(), [p.copy() for p in rbm]
         gradient, _ = flatten([d - m for d, m in zip(data, model)], np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # the next line finds out
+        with diverging(f"stopped at step {step}"):
             adam.ascend(params, gradient)
-        try:
             for each in chains.values():
                 each.step(old, rbm, step)
-        except FloatingPointError as error:
-            raise Stopped(1, f"stopped at step {step}; {error}; a smaller --lr may help") from error
-        if step % max(1, args.steps // 40) == 0 or step == args.steps:
-            rows.append({"step": step} | compare(rbm, v, chains, stream(streams.AIS, step), args))
-            write_rows(folder / "log.csv", rows)
+            if step % max(1, args.steps // 40) == 0 or step == args.steps:
+                row = compare(rbm, v, chains, stream(streams.AIS, step), args)
+                rows.append({"step": step} | row)
+                write_rows(folder / "log.csv", rows)
     if not args.no_plots:
         plot(folder / "rbm.png", rows)
     facts = {key: getattr(args, key) for key in ("method", "dataset", "steps")}
@@ -353,7 +351,10 @@ def compare(rbm, v, chains, rng, args):
     variances = [m * (1 - m) / args.chains for m in moments]  # as many samples, but independent
     row["gradient_independent"] = rms([np.sqrt(np.maximum(x, 0)) for x in variances])
     log_p = v @ rbm[0] + np.sum(softplus(rbm[1] + v @ rbm[2]), axis=1) - exact
-    return row | {"log_likelihood": float(np.mean(log_p))}
+    row["log_likelihood"] = float(np.mean(log_p))
+    if not np.all(np.isfinite([*row.values()])):
+        raise FloatingPointError("the Boltzmann machine is out of reach of float32")
+    return row
 
 
 def plot(path, rows):
@@ -373,10 +374,9 @@ def plot(path, rows):
 
 
 def main(argv=None):
-    layout = argparse.RawDescriptionHelpFormatter
-    p = cli.Parser(description=__doc__, formatter_class=layout, allow_abbrev=False)
+    p = cli.Parser(__doc__)
     p.set_defaults(method="rbm")
-    count, many = cli.COUNT, cli.number(int, 2)
+    many, count = cli.number(int, 2, 10**6), cli.COUNT
     p.flag("--dataset", "bars and stripes of 4 x 4 pixels, or digits", choices=("bars", "digits"))
     p.flag("--hidden", "units of side 2", 10, type=cli.number(int, 1, 20), metavar="N")
     p.flag("--steps", "updates", 2500, type=count, metavar="N")
@@ -386,8 +386,8 @@ def main(argv=None):
     p.flag("--sweeps", "of the chains per step", 10, type=count, metavar="N")
     p.flag("--ais-chains", "of AIS", 256, type=many, metavar="N")
     p.flag("--ais-temperatures", "of AIS", 200, type=count, metavar="N")
-    p.flag("--seed", "of everything random", 0, type=cli.number(int, 0))
-    p.flag("--out", "new folder; default: runs/rbm-<dataset>-<time>", metavar="DIR")
+    p.flag("--seed", "of everything random", 0, type=cli.SEED)
+    p.flag("--out", "new folder; default: runs/rbm-<data>-<time>", type=cli.folder, metavar="DIR")
     p.flag("--no-plots", "write no figure", action="store_true")
     p.flag("--resume", argparse.SUPPRESS)
     args = p.parse_args(argv)

@@ -310,7 +310,7 @@ def toy(args, estimate, init_aux):
 def main(argv=None):
     p = cli.parser("rebar", __doc__)
     p.flag("--adapt", "learn T, η and C; η and C; or none", choices=("temperature", "eta", "none"))
-    p.flag("--temperature", "T, or its first value", 0.5, type=cli.POSITIVE)
+    p.flag("--temperature", "T, or its first value", 0.5, type=cli.TEMPERATURE)
     p.flag("--relaxation", "of the bits", choices=RELAXATIONS)
     p.flag("--noise", "z̃ from the random numbers of z, or from its own", dest="conditional",
            choices=CONDITIONALS)  # fmt: skip

@@ -242,7 +242,7 @@ def toy(args, estimate, init_aux):
 def main(argv=None):
     p = cli.parser("relax", __doc__)
     p.flag("--black-box", "c = r alone: f is not differentiated", action="store_true")
-    p.flag("--temperature", "the first value of T", 0.5, type=cli.POSITIVE)
+    p.flag("--temperature", "the first value of T", 0.5, type=cli.TEMPERATURE)
     p.flag("--noise", "z̃ from the random numbers of z, or from its own", dest="conditional",
            choices=CONDITIONALS)  # fmt: skip
     args = cli.parse(p, argv)

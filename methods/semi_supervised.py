@@ -231,24 +231,24 @@ def train(args):
 
 
 def main(argv=None):
-    p, positive = cli.parser(
+    p = cli.parser(
         "semi_supervised", __doc__, sbn=False, dynamic=True, batch_size=100, eval_samples=10,
         digits={"steps": 2000, "lr": 2e-3, "eval_epochs": 1, "labels": 2},
         full={"steps": 20_000, "lr": 2e-3, "eval_epochs": 1, "labels": 10},
-    ), cli.POSITIVE  # fmt: skip
+    )  # fmt: skip
     p.flag("--unlabelled", "gradient of the unlabelled bound, see above", choices=list(UNLABELLED))
     p.flag("--labels", "labelled images of every class; default: 2 for digits, 10 for mnist",
            type=cli.COUNT, metavar="N")  # fmt: skip
-    p.flag("--alpha", "weight of the classifier's term", 1.0, type=cli.number(float, 0))
+    p.flag("--alpha", "weight of the classifier's term", 1.0, type=cli.number(float, 0, 1e6))
     p.flag("--dropout", "of the classifier's pixels in training; not in the papers", 0.5,
            type=cli.number(float, 0, 0.99), metavar="P")  # fmt: skip
-    p.flag("--z", "dimensions of z", 10, type=cli.COUNT, metavar="N")
-    p.flag("--hidden", "units of a tanh layer", 200, type=cli.COUNT, metavar="N")
-    p.flag("--layers", "tanh layers of every net", 1, type=cli.COUNT, metavar="L")
-    p.flag("--temperature", "first T of the relaxations", 1.0, type=positive)
+    p.flag("--z", "dimensions of z", 10, type=cli.UNITS, metavar="N")
+    p.flag("--hidden", "units of a tanh layer", 200, type=cli.UNITS, metavar="N")
+    p.flag("--layers", "tanh layers of every net", 1, type=cli.LAYERS, metavar="L")
+    p.flag("--temperature", "first T of the relaxations", 1.0, type=cli.TEMPERATURE)
     p.flag("--anneal-rate", "R: T = max(minimum, first exp(-R step))", 3e-5,
-           type=cli.number(float, 0), metavar="R")  # fmt: skip
-    p.flag("--min-temperature", "the minimum", 0.5, type=positive)
+           type=cli.number(float, 0, 1e6), metavar="R")  # fmt: skip
+    p.flag("--min-temperature", "the minimum", 0.5, type=cli.TEMPERATURE)
     args = cli.parse(p, argv)
     if args.unlabelled in ("marginal", "reinforce"):
         mode = f"with --unlabelled {args.unlabelled}"

@@ -72,7 +72,13 @@ def _unanswered(path):
 class Parser(argparse.ArgumentParser):
     def error(self, message):  # one line, without the usage
         line = "".join(x if x.isprintable() else "?" for x in message)
-        self.exit(2, f"{self.prog}: error: {line}\n")
+        self.exit(2, f"{self.prog}: error: {line:.600}\n")
+
+    def parse_known_args(self, args=None, namespace=None):  # argparse stumbles over --flag=--
+        for word in sys.argv[1:] if args is None else args:
+            if word.startswith("--") and word.endswith("=--"):
+                self.error(f"{word[:-3]}: '--' is not a value of it")
+        return super().parse_known_args(args, namespace)
 
 
 def main(argv=None):
@@ -81,17 +87,17 @@ def main(argv=None):
     p.add_argument("--key", default="public", help="of the course; it decides the numbers")
     p.add_argument("--to", default=str(HERE / "exercises"), help="folder to write to")
     args = p.parse_args(argv)
-    if not re.fullmatch(r"[\w.-]+", args.key):
-        p.error(f"--key: '{args.key}' may have letters, digits, '-', '_' and '.' only")
-    if not args.to:
+    if not re.fullmatch(r"[\w.-]{1,80}", args.key):
+        p.error(f"--key: '{args.key}' may have letters, digits, '-', '_' and '.' only, 80 at most")
+    if not args.to.strip():
         p.error("--to: it is empty; name a folder")
     source, target = HERE / "solutions", Path(args.to).resolve()
-    if any(_same(source, x) for x in [target, *target.parents]) or target in source.parents:
-        p.error(f"--to: {args.to} overlaps {source}, which is what the exercises are made from")
     paths = sorted(source.glob("*.ipynb"))
     if not paths:
         p.error(f"{source} has no notebooks: they are what the exercises are made from")
     try:
+        if any(_same(source, x) for x in [target, *target.parents]) or target in source.parents:
+            p.error(f"--to: {args.to} overlaps {source}, which is what the exercises are made from")
         write(paths, target, args.key)
     except ValueError as error:
         p.error(str(error))

@@ -7,6 +7,7 @@ passes with it, and catches the bug that it is there to catch.
 import copy
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 
@@ -331,7 +332,8 @@ def test_release_understands_other_ends_of_marker_lines(ends):
 def test_make_digits_without_scikit_learn(tmp_path):
     """--help works, a run ends in one line, and neither touches the data."""
     script = tmp_path / "make_digits.py"
-    script.write_bytes((NOTEBOOKS.parent / "data" / "make_digits.py").read_bytes())
+    for name in ("make_digits.py", "download.py"):
+        shutil.copy(NOTEBOOKS.parent / "data" / name, tmp_path)
     (tmp_path / "sklearn.py").write_text("raise ImportError('none here')")
     for flags, code in ((["--help"], 0), (["--no-such"], 2), ([], 2)):
         done = subprocess.run([sys.executable, script, *flags], check=False, capture_output=True,

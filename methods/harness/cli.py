@@ -1,8 +1,11 @@
 """The flags that all programs share, and errors in one line."""
 
 import argparse
+import contextlib
+import io
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +13,12 @@ from common import InputError
 
 from harness.data import DATASETS, TASKS
 from harness.trainer import Stopped
+from harness.userfile import UserError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 
 def number(kind, low, high=math.inf, open_low=False):
@@ -24,11 +33,24 @@ def number(kind, low, high=math.inf, open_low=False):
             pass
         what = "a whole number" if kind is int else "a number"
         raise argparse.ArgumentTypeError(
-            f"'{text}' has to be {what} {'above' if open_low else 'of at least'} {low}"
+            f"'{text:.40}' has to be {what} {'above' if open_low else 'of at least'} {low}"
             + (f" and at most {high}" if high < math.inf else "")
         )
 
     return convert
+
+
+def folder(text):
+    """An argparse type: a name that is not empty, as that of a shell's variable that is not set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a folder")
+    return text
+
+
+def one_line(message):
+    """The message with its line ends as spaces, ? for what cannot be printed, and not too long."""
+    line = "".join(x if x.isprintable() else "?" for x in " ".join(str(message).split()))
+    return line if len(line) <= 600 else f"{line[:400]} … {line[-190:]}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,8 +58,20 @@ class Parser(argparse.ArgumentParser):
 
     given = frozenset()  # the flags on the command line, as the user wrote them
 
+    def __init__(self, description):
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=layout, allow_abbrev=False)
+
     def error(self, message):  # one line, without the usage
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As in argparse, which would take --flag=-- for a flag without a value, and stumble."""
+        for word in sys.argv[1:] if args is None else args:
+            name, _, value = word.partition("=")
+            if value == "--" and name in self._option_string_actions:
+                self.error(f"{name}: '--' is not a value of it")
+        return super().parse_known_args(args, namespace)
 
     def flag(self, name, help, default=None, **options):
         """add_argument, with the default (of choices, the first) named in the help."""
@@ -62,7 +96,11 @@ class Parser(argparse.ArgumentParser):
         self.unread(mode, *sorted(self.given - {"--help", "--out", "--resume", *names}))
 
 
-COUNT, POSITIVE = number(int, 1), number(float, 0, open_low=True)
+COUNT, POSITIVE = number(int, 1, 10**9), number(float, 0, open_low=True)
+UNITS, LAYERS = number(int, 1, 10**5), number(int, 1, 1000)  # more fit into no memory
+ROWS, SAMPLES = number(int, 1, 10**5), number(int, 1, 10**6)  # of a batch, of a bound
+TEMPERATURE, RATE = number(float, 1e-4, 1e4), number(float, 0, 1e6, open_low=True)
+SEED = number(int, 0, 2**63 - 1)
 TOY = {"steps": 5000, "lr": 1e-3}
 READ_BY_TOY = ("--steps", "--lr", "--samples", "--seed", "--no-plots", "--target")
 RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard",
@@ -81,8 +119,7 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     None lets `digits` and `full` say which (`dynamic_binarization`). `goal` is what is made of f at
     the samples of an image, for the help; `read_by_toy` are those of these flags that --toy reads.
     """
-    layout = argparse.RawDescriptionHelpFormatter
-    p = Parser(description=description, formatter_class=layout, allow_abbrev=False)
+    p = Parser(description)
     p.set_defaults(method=method)
     changes = {name: digits if name == "digits" else full for name in DATASETS}
     p.config = {name: DATASETS[name].config | (changes[name] or {}) for name in DATASETS}
@@ -91,8 +128,8 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.flag("--dataset", "see data/README.md", choices=list(DATASETS))
     p.flag("--task", "model images, or their lower half given the upper", choices=TASKS)
     if sbn:
-        p.flag("--layers", "stochastic layers", 1, type=COUNT, metavar="L")
-        p.flag("--hidden", "units of every layer", 200, type=COUNT, metavar="N")
+        p.flag("--layers", "stochastic layers", 1, type=LAYERS, metavar="L")
+        p.flag("--hidden", "units of every layer", 200, type=UNITS, metavar="N")
         p.flag("--nonlinear", "two tanh layers between stochastic ones", action="store_true")
         p.flag("--activation", "of the layers of --nonlinear", choices=("tanh", "leaky-relu"))
         p.flag("--slope", "of leaky-relu below 0; default: 0.3", type=number(float, 0, 1))
@@ -105,13 +142,13 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
         p.flag("--beta2", "Adam's average of its square", 0.99999, type=number(float, 0, 0.999999))
     updates = "updates" if steps else f"updates; {by_dataset('steps')}"
     p.flag("--steps", updates, steps, type=COUNT, metavar="N")
-    p.flag("--batch-size", "images per update", batch_size, type=COUNT, metavar="N")
+    p.flag("--batch-size", "images per update", batch_size, type=ROWS, metavar="N")
     what = "Adam's step, tenfold for what the method learns" if sbn else "Adam's step"
     p.flag("--lr", f"{what}; {by_dataset('lr')}", type=POSITIVE)
     what = f"samples per image in training; the goal is the {goal} of f over them"
     p.flag("--samples", what if samples else f"{what}; {by_dataset('samples')}", samples,
-           type=COUNT, metavar="K")  # fmt: skip
-    p.flag("--seed", "of everything random", 0, type=number(int, 0))
+           type=ROWS, metavar="K")  # fmt: skip
+    p.flag("--seed", "of everything random", 0, type=SEED)
     bits = p.add_mutually_exclusive_group()
     p.set_defaults(dynamic_binarization=dynamic)
     if dynamic is not False:
@@ -125,17 +162,19 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.flag("--log-every", f"steps per row of the table; {log_every}", type=COUNT, metavar="N")
     p.flag("--eval-every", f"steps per evaluation; {by_dataset('eval_epochs')}, in epochs",
            type=COUNT, metavar="N")  # fmt: skip
-    p.flag("--eval-samples", "samples of the evaluation's bound", eval_samples, type=COUNT,
+    p.flag("--eval-samples", "samples of the evaluation's bound", eval_samples, type=SAMPLES,
            metavar="K")  # fmt: skip
-    p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", metavar="DIR")
-    p.flag("--resume", "go on with the run in DIR, with its own settings", metavar="DIR")
+    p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", type=folder,
+           metavar="DIR")  # fmt: skip
+    p.flag("--resume", "go on with the run in DIR, with its own settings", type=folder,
+           metavar="DIR")  # fmt: skip
     p.flag("--no-plots", "write no figures", action="store_true")
     p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
     if compiled:
         p.flag("--compile", "run the step as one program of JAX (needs jax)", action="store_true")
     if sbn:
         p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
-        p.flag("--target", "of the toy", 0.45, type=number(float, 0))
+        p.flag("--target", "of the toy", 0.45, type=number(float, 0, 1e6))
     p.unread_by_toy = p._option_string_actions.keys() - {"--help", "--out", "--resume", "--toy"}
     p.unread_by_toy -= {*read_by_toy}
     return p
@@ -198,19 +237,59 @@ def check_network(p, args):
         p.error("--prior: --task predict has none; leave one of them away")
 
 
+class Unbroken(io.FileIO):
+    """A standard output that never stops a run: after `| head`, or on a full disk, it is silent."""
+
+    def write(self, content):
+        try:
+            return super().write(content)
+        except OSError:
+            return len(content)
+
+
+def take_output():
+    """Have an output that can say anything: where a letter is missing it prints a ? for it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as by >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            continue
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # not a file, as in pytest
+            stream.flush()
+            buffer = io.BufferedWriter(Unbroken(stream.fileno(), "w", closefd=False))
+            by_line = name == "stderr" or stream.isatty()
+            text = io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=by_line)
+            setattr(sys, name, text)
+
+
+def limit_memory():
+    """Have an error where more memory is asked for than there is, not an end without a word."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limits = [x for x in (soft, hard, there) if x != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+
+
 def end(code, message):
-    """Leave the process with one line on stderr."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    """Leave the process with one line on stderr; a traceback of a user's file has several."""
+    line = message if isinstance(message, UserError) else one_line(message)
+    print(f"{Path(sys.argv[0]).name}: {'error: ' * (code == 2)}{line}", file=sys.stderr)
     sys.exit(code)
 
 
 def run(main):
     """Call main() as a program: an InputError becomes one line on stderr and exit code 2,
     Stopped one with its own code."""
+    take_output()
+    limit_memory()
     try:
         main()
     except (InputError, OSError) as error:
-        end(2, f"error: {error}")
+        end(2, error)
+    except MemoryError as error:
+        end(2, f"{error or 'out of memory'}: a smaller --batch-size, fewer samples or smaller "
+               "networks need less")  # fmt: skip
     except Stopped as stop:
         end(*stop.args)
     except KeyboardInterrupt:

@@ -46,7 +46,7 @@ def moments(sizes, means, squares, products, count, biased, group):
     for size, m, square, product in zip(sizes, every_mean, squares, products):
         m, square, product = m / weight, square / weight, product / weight**2
         variance = without(square, np.sum(m * m, axis=1))
-        w = reference / np.maximum(variance, 1e-6 * square + 1e-300)  # (methods, methods)
+        w = reference / np.maximum(variance, 1e-6 * square + 1e-30)  # (methods, methods)
         w = w / np.sum(w, axis=1, keepdims=True)
         mu = w @ m
         table[:, 0] += square - np.sum(mu * mu, axis=1)

@@ -8,7 +8,7 @@ from common import Toy, quadrature, sigmoid
 from harness import figures
 from harness.data import Dataset
 from harness.runfolder import open_run, write_rows
-from harness.trainer import Trainer
+from harness.trainer import Trainer, diverging
 
 import autograd.numpy as anp
 import numpy as np
@@ -90,7 +90,8 @@ def train_toy(args, methods, nodes=None):
 
     `methods` maps a label to (estimate, init_aux). Plots θ, of which the loss is a linear function,
     and the variance of the gradient of a step: its moving average, and exactly, by quadrature, at
-    the parameters of the step. `nodes` are those of exact_variance.
+    the parameters of the step. `nodes` are those of exact_variance. Raises Stopped if a value is
+    not finite.
     """
     folder, t, every = open_run(args), args.target, max(1, args.steps // 60)
     args.batch_size, no_images = 1, np.zeros((1, 0), np.uint8)
@@ -100,22 +101,29 @@ def train_toy(args, methods, nodes=None):
         model = Toy(lambda b: -anp.sum((b - t) ** 2, axis=-1), 1)
         trainer = Trainer(args, data, model, estimate, init_aux)
         for step in tqdm(range(1, args.steps + 1), desc=label, disable=None):
-            trainer.step()
-            if step % every == 0:
-                exact = exact_variance(
-                    estimate, model, trainer.params, trainer.aux, args.samples, nodes
-                )
-                exact = max(exact, 1e-300)
-                theta = float(sigmoid(trainer.params[0])[0])
-                loss = theta * (1 - t) ** 2 + (1 - theta) * t**2
-                rows.append({"method": label, "theta": theta, "loss": loss, **trainer.row(),
-                             "exact_log_variance": math.log(exact)})  # fmt: skip
+            with diverging(f"{label} stopped at step {step}"):
+                trainer.step()
+                if step % every == 0:
+                    rows.append({"method": label, **toy_row(trainer, t, nodes)})
+        theta, loss, variance = (rows[-1][key] for key in ("theta", "loss", "exact_log_variance"))
         tqdm.write(f"{label:10} θ {theta:.3f}  loss {loss:.4f} (minimum {min(t, 1 - t) ** 2:.4f})"
-                   f"  log variance {math.log(exact):.2f}")  # fmt: skip
+                   f"  log variance {variance:.2f}")  # fmt: skip
     write_rows(folder / "log.csv", rows)
     if not args.no_plots:
         plot_toy(folder / "toy.png", rows, t)
     tqdm.write(f"run folder {folder}")
+
+
+def toy_row(trainer, t, nodes):
+    """What is logged of a step of the toy; raises FloatingPointError if it is not finite."""
+    theta = float(sigmoid(trainer.params[0])[0])
+    exact = exact_variance(trainer.estimate, trainer.model, trainer.params, trainer.aux,
+                           trainer.args.samples, nodes)  # fmt: skip
+    if not math.isfinite(theta + exact):
+        raise FloatingPointError("the variance of the gradient is not finite")
+    loss = theta * (1 - t) ** 2 + (1 - theta) * t**2
+    return {"theta": theta, "loss": loss, **trainer.row(),
+            "exact_log_variance": math.log(max(exact, 1e-300))}  # fmt: skip
 
 
 def plot_toy(path, rows, target):

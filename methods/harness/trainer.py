@@ -35,6 +35,21 @@ class Stopped(Exception):
     """The loop ended early: Stopped(exit code, one line that says why and how to go on)."""
 
 
+def quiet():
+    """No warnings of numpy while a run diverges: it is stopped where its results are looked at."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+@contextlib.contextmanager
+def diverging(where):
+    """Quiet; of a FloatingPointError it makes Stopped, with exit code 1 and `where` in its line."""
+    try:
+        with quiet():
+            yield
+    except FloatingPointError as error:
+        raise Stopped(1, f"{where}; {error}; a smaller --lr may help") from error
+
+
 class Trainer:
     """A run's whole state and its step: Adam(lr) ascends the bound, Adam(aux_rate lr) descends the
     method's own objectives. Every gradient is taken before any update.
@@ -86,16 +101,18 @@ class Trainer:
 
         Raises FloatingPointError if a value is not finite.
         """
-        if self.compiled:
-            return self.compiled.steps(limit)
-        self.at_their_rates()
-        self.add(self.update(*self.draw()))
+        with quiet():
+            if self.compiled:
+                return self.compiled.steps(limit)
+            self.at_their_rates()
+            self.add(self.update(*self.draw()))
         self.step_count += 1
 
     def at_their_rates(self):
-        """Both Adams, with the lr of the present step."""
-        lr = self.args.lr * self.rate(self.step_count)
-        self.ascent.lr, self.descent.lr = lr, -self.aux_rate * lr
+        """Both Adams, with the lr of the present step, at most the largest number of their type."""
+        lr, largest = self.args.lr * self.rate(self.step_count), np.finfo(self.model.dtype).max
+        self.ascent.lr = min(lr, float(largest))
+        self.descent.lr = -min(self.aux_rate * lr, float(largest))
         return self.ascent, self.descent
 
     def add(self, logged):
@@ -304,10 +321,18 @@ def fit(trainer):
 
 
 def evaluation(trainer, splits=("valid", "test")):
-    """The measures of the present parameters on images that were not trained on: valid_bound, …"""
+    """The measures of the present parameters on images that were not trained on: valid_bound, …
+
+    Raises FloatingPointError if one of them is not finite.
+    """
     trainer.sync()
-    measures = {split: trainer.evaluate(split) for split in splits}
-    return {f"{split}_{name}": x for split, row in measures.items() for name, x in row.items()}
+    with quiet():
+        measures = {split: trainer.evaluate(split) for split in splits}
+    row = {f"{split}_{name}": x for split, values in measures.items() for name, x in values.items()}
+    for name, x in row.items():
+        if not math.isfinite(x):
+            raise FloatingPointError(f"{name} is not finite")
+    return row
 
 
 def finish(trainer, rows, folder):

@@ -66,7 +66,12 @@ def load_estimator(path, toy, taken):
     file is among those `taken`, or if it draws noise of its own.
     """
     wanted = "gradient_samples" if toy else "estimate"
-    function, module, file = load_function(f"{path}:{wanted}", wanted)
+    try:
+        function, module, file = load_function(f"{path}:{wanted}", wanted)
+    except UserError:
+        raise
+    except InputError as error:
+        raise InputError(f"--add: {error}") from error
     if file.stem in taken or "," in file.stem:
         raise InputError(f"--add: {path}: rename it, {file.stem} cannot be the name of a method")
     if hasattr(module, "draw_noise") and not toy:
