@@ -360,8 +360,9 @@ def main(argv=None):
     if not str(args.out).strip():
         p.error("--out: it is empty; name a folder")
     names = list(SOURCES) if "all" in args.dataset else list(dict.fromkeys(args.dataset))
-    code, is_new = 0, not Path(args.out).exists()
+    code = 0
     try:
+        is_new = not Path(args.out).exists()
         Path(args.out).mkdir(parents=True, exist_ok=True)
         for name in names:
             path = Path(args.out) / f"{name}.npz"

@@ -79,7 +79,9 @@ def check(gradient_samples, bits=5, *, backend="numpy", samples=1, classes=None,
         if not low <= value <= high:
             raise InputError(f"{name} is {value}: from {low} to {high}")
     if target == "bound" and samples == 1:
-        raise InputError("target bound: it is of several samples; say how many with samples")
+        raise InputError(
+            "target bound: it is of several samples; say how many with samples, or --samples"
+        )
     library = BACKENDS[backend]()
     every = cases(bits, classes, samples, target)
     chosen = [c for c in every if only in (None, c.name) and at in (None, c.scale)]

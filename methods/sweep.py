@@ -115,7 +115,7 @@ def expand(p, args, flags):
     for method in args.methods:
         program, *own = shlex.split(method) or [""]
         if program not in there:
-            p.error(f"'{program}' is no method that can be swept; choose from {', '.join(there)}")
+            p.error(f"METHOD: '{program}' cannot be swept; choose from {', '.join(there)}")
         for values in itertools.product(*(values for _, values in args.grid)):
             point = tuple(zip(names, values))
             words = [word for name, value in point if value != "off"
@@ -294,16 +294,14 @@ def main(argv=None):
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--") if "--" in words else len(words)
     words, flags = words[:cut], words[cut + 1 :]
-    layout = argparse.RawDescriptionHelpFormatter
     usage = "%(prog)s METHOD [METHOD …] [flags] [-- flags of the methods]"
-    p = cli.Parser(prog="sweep.py", description=__doc__, formatter_class=layout, usage=usage,
-                   allow_abbrev=False)  # fmt: skip
+    p = cli.Parser(__doc__, prog="sweep.py", usage=usage)
     p.add_argument("methods", nargs="*", metavar="METHOD", help="rebar, or 'rloo --samples 4'")
     p.flag("--seeds", "such as 0-4 or 0,3; default: 0", type=kind(seeds, "like 0-4 or 0,3"))
     p.add_argument("--grid", action="append", metavar="FLAG=A,B,…", help="values to try",
                    type=kind(axis, "like lr=1e-3,3e-3, with different values"))  # fmt: skip
     p.flag("--out", "folder; default: runs/sweep-, and a code of what follows the --",
-           type=lambda text: Path(text).resolve(), metavar="DIR")  # fmt: skip
+           type=lambda text: Path(cli.folder(text)).resolve(), metavar="DIR")  # fmt: skip
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     p.flag("--processes", "at a time on this machine; default: one a core", type=cli.COUNT)
     p.flag("--scheduler", "of a Dask cluster that does the runs", metavar="ADDRESS")
@@ -346,8 +344,9 @@ def main(argv=None):
     print("", *sweep_report.write(args.out, runs, args.measure), sep="\n")
     print(f"\n{args.out / 'results.csv'}, {args.out / 'sweep.png'}", flush=True)
     if failed:
-        lines = [f"\n  {Path(run.job.folder).name}: {line}" for run, line in failed]
-        raise Stopped(1, f"{len(failed)} of {len(runs)} runs not done:{''.join(lines)}")
+        for run, line in failed:
+            print(f"  {Path(run.job.folder).name}: {line}", file=sys.stderr)
+        raise Stopped(1, f"{len(failed)} of {len(runs)} runs not done")
 
 
 if __name__ == "__main__":

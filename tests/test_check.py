@@ -769,7 +769,8 @@ def test_bad_flags(flags, message, capsys):
 
 def test_bad_bits_in_one_line():
     code, out, err = run(proofs.METHODS / "reinforce.py", "--bits", 99)
-    assert (code, out, err) == (2, "", "check.py: error: bits is 99: from 1 to 12\n")
+    line = "argument --bits: '99' has to be a whole number of at least 1 and at most 12"
+    assert (code, out, err) == (2, "", f"check.py: error: {line}\n")
 
 
 def test_model_as_a_program(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import proofs
 import pytest
-from test_runs import SMALL, read_log, run
+from test_runs import SMALL, assert_same_run, read_log, run
 
 M = proofs.load()
 OTHERS = {"activation": "leaky-relu", "slope": 0.2, "centring": False, "prior": "fixed"}
@@ -82,11 +82,11 @@ def test_a_run_resumes_with_its_network(tmp_path):
     assert run("rloo", *flags, "--steps", 26, "--out", tmp_path / "parts")[0] == 0
     code, _, err = run("rloo", "--resume", tmp_path / "parts", "--steps", 52)
     assert (code, err) == (0, "")
-    whole, parts = read_log(tmp_path / "whole"), read_log(tmp_path / "parts")
-    assert [r | {"seconds": ""} for r in whole] == [r | {"seconds": ""} for r in parts]
+    assert_same_run(tmp_path / "whole", tmp_path / "parts", extended=True)
     flags[flags.index(0.8)] = 0.7  # each has an effect; here Adam's
     assert run("rloo", *flags, "--steps", 52, "--out", tmp_path / "other")[0] == 0
-    assert read_log(tmp_path / "other")[-1]["train_bound"] != whole[-1]["train_bound"]
+    whole, other = (read_log(tmp_path / name)[-1] for name in ("whole", "other"))
+    assert other["train_bound"] != whole["train_bound"]
 
 
 @pytest.mark.parametrize(

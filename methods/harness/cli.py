@@ -58,9 +58,11 @@ class Parser(argparse.ArgumentParser):
 
     given = frozenset()  # the flags on the command line, as the user wrote them
 
-    def __init__(self, description):
+    def __init__(self, description, **options):
         layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=description, formatter_class=layout, allow_abbrev=False)
+        super().__init__(
+            description=description, formatter_class=layout, allow_abbrev=False, **options
+        )
 
     def error(self, message):  # one line, without the usage
         self.exit(2, f"{self.prog}: error: {one_line(message)}\n")

@@ -55,7 +55,7 @@ SMALL = {
 BEGIN = {
     "check": ["mine.py", "--bits", "2", "--estimates", "256"],
     "download": ["mnist", "--from", "empty", "--out", "got"],
-    "make_digits": [], "release": [],
+    "make_digits": [], "release": [], "sweep": ["reinforce", "--dry-run"],
 }  # fmt: skip
 BAD = """0|-1|-0|1e308|-1e308|1e-308|1e-45|1e38|nan|NaN|inf|-inf|4294967296|18446744073709551616
 99999999999999999999|1000000|0x10|1_000|1e3|1.5|½|١|--|-|é|💥|None|True|[]|{}|%s|%(prog)s|$HOME
@@ -274,6 +274,7 @@ def fault(outcome, words, lost, new):
         return f"exit code 2, but new files: {new[:4]}"
     said = {re.split("[= \n]", word)[0] for word in words if word.startswith("--")}
     said |= {
+        "error: METHOD: ",
         "unrecognized arguments:",
         "argument dataset: ",
         "it needs scikit-learn: ",
