@@ -79,9 +79,7 @@ def check(gradient_samples, bits=5, *, backend="numpy", samples=1, classes=None,
         if not low <= value <= high:
             raise InputError(f"{name} is {value}: from {low} to {high}")
     if target == "bound" and samples == 1:
-        raise InputError(
-            "target bound: it is of several samples; say how many with samples, or --samples"
-        )
+        raise InputError("target bound: it is of several samples; say how many with samples")
     library = BACKENDS[backend]()
     every = cases(bits, classes, samples, target)
     chosen = [c for c in every if only in (None, c.name) and at in (None, c.scale)]
@@ -211,6 +209,8 @@ def main(argv=None):
     p.flag("--seed", "of all noise", 0, type=cli.SEED)
     p.flag("--out", "new folder for check.json and check.png", type=cli.folder, metavar="DIR")
     args = p.parse_args(argv)
+    if args.target == "bound" and args.samples == 1:
+        p.error("--target: the bound is of several samples; say how many with --samples")
     folder = Path(args.out) if args.out else None
     if args.template:
         if args.file:

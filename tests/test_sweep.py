@@ -356,9 +356,9 @@ def test_seconds_left_and_the_band(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("rbm", "'rbm' is no method that can be swept; choose from concrete, "),
+        ("rbm", "'rbm' cannot be swept; choose from concrete, "),
         ("", "METHOD: name one at least"),
-        ("''", "'' is no method"),
+        ("''", "'' cannot be swept"),
         ("rebar --seeds 3-1", "--seeds: '3-1' has to be like"),
         ("rebar --seeds 1,1", "--seeds: '1,1' has to be like"),
         ("rebar --seeds -1", "--seeds: "),
