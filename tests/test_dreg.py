@@ -787,7 +787,7 @@ def test_bad_flags(tmp_path, capsys, flags):
 
 
 @pytest.mark.parametrize("flag", ["--inference-only", "--bias-check"])
-def test_bad_checkpoint(tmp_path, flag):
+def test_bad_checkpoint(tmp_path, flag, capsys):
     with pytest.raises(M.common.InputError, match=flag):
         D.main([*MODEL, "--out", str(tmp_path / "run"), flag, str(tmp_path / "nowhere")])
     run(tmp_path / "other", "--steps", "2")
@@ -798,6 +798,7 @@ def test_bad_checkpoint(tmp_path, flag):
     }.items():  # fmt: skip
         config = json.loads((tmp_path / "other" / "config.json").read_text())
         config["flags"][key] = value
+        config["flags_sha256"] = M.runfolder.flags_seal(config["flags"])
         (tmp_path / key).mkdir()
         (tmp_path / key / "config.json").write_text(json.dumps(config))
         (tmp_path / key / "checkpoint.npz").write_bytes(
@@ -810,11 +811,13 @@ def test_bad_checkpoint(tmp_path, flag):
             D.main([*start, str(tmp_path / key)])
     arrays = dict(np.load(tmp_path / "other" / "checkpoint.npz"))
     arrays["params"] = arrays["params"][1:]
-    np.savez(tmp_path / "other" / "checkpoint.npz", **arrays)
+    M.runfolder.save_checkpoint(tmp_path / "other", arrays)
     with pytest.raises(M.common.InputError, match=f"{flag}.*parameters"):
         D.main([*start, str(tmp_path / "other")])
-    with pytest.raises(M.common.InputError, match=f"{flag}.*empty"):
+    with pytest.raises(SystemExit) as stop:
         D.main([*start, ""])
+    assert stop.value.code == 2
+    assert f"{flag}: it is empty; name a folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import io
-import json
 import math
 import os
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from common import InputError
 
 from harness.data import DATASETS, TASKS
+from harness.runfolder import read_flags
 from harness.trainer import Stopped
 from harness.userfile import UserError
 
@@ -194,7 +194,7 @@ def parse(p, argv=None):
     if args.resume:
         path = Path(args.resume) / "config.json"
         try:
-            flags = json.loads(path.read_text(encoding="utf-8"))["flags"]
+            flags = read_flags(args.resume)
             method = flags["method"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             p.error(f"--resume: {path} is not the config of a run ({error})")

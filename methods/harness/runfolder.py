@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import hashlib
+import io
 import json
 import os
 import platform
@@ -14,6 +16,7 @@ from common import InputError
 
 from harness.data import ROOT
 
+import numpy as np
 from tqdm import tqdm
 
 
@@ -53,13 +56,50 @@ def write_rows(path, rows):
         writer.writerows(rows)
 
 
-def read_rows(path, last_step):
-    """The rows of a log up to the step last_step, with numbers as numbers."""
-    if last_step == 0:
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = [{k: float(x) if x else "" for k, x in row.items()} for row in csv.DictReader(file)]
-    return [row | {"step": int(row["step"])} for row in rows if row["step"] <= last_step]
+def append_row(path, row):
+    """Add a row to a log, and before the first one the names of its columns."""
+    with open(path, "a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def save_checkpoint(folder, arrays):
+    """Write checkpoint.npz: a file of numpy, then the size and SHA-256 of log.csv, and its own.
+
+    So every changed bit of either is noticed; what the log gets after this is not sealed.
+    """
+    path = folder / "log.csv"
+    log = path.read_bytes() if path.exists() else b""
+    with atomic_write(folder / "checkpoint.npz", "w+b") as file:
+        np.savez(file, **arrays)
+        file.seek(0, os.SEEK_END)
+        file.write(len(log).to_bytes(8, "big") + hashlib.sha256(log).digest())
+        file.seek(0)
+        content = file.read()
+        file.write(hashlib.sha256(content).digest())
+
+
+def read_checkpoint(folder):
+    """The arrays of checkpoint.npz; the rows that log.csv had when it was written, with numbers as
+    numbers; and their size in bytes. Raises ValueError or OSError for a file that has changed.
+    """
+    content = (folder / "checkpoint.npz").read_bytes()
+    content, seal = content[:-32], content[-32:]
+    if len(content) < 40 or hashlib.sha256(content).digest() != seal:
+        raise ValueError("it is damaged, or was written by an older version")
+    size, log_seal = int.from_bytes(content[-40:-32], "big"), content[-32:]
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = dict(file)
+    log = (folder / "log.csv").read_bytes()[:size] if size else b""
+    if hashlib.sha256(log).digest() != log_seal:
+        raise ValueError("log.csv beside it has changed since")
+    text = io.StringIO(log.decode(), newline="")
+    rows = [{k: float(x) if x else "" for k, x in row.items()} for row in csv.DictReader(text)]
+    return arrays, [row | {"step": int(row["step"])} for row in rows], size
 
 
 def open_run(args, **facts):
@@ -76,8 +116,21 @@ def open_run(args, **facts):
     versions = {name: version(name) for name in ("numpy", "autograd", "scipy")}
     versions["python"] = platform.python_version()
     flags = {key: value for key, value in vars(args).items() if key != "resume"}
-    write_json(folder / "config.json", {"flags": flags, **facts, "versions": versions})
+    seal = {"flags_sha256": flags_seal(flags)}
+    write_json(folder / "config.json", {"flags": flags, **seal, **facts, "versions": versions})
     return folder
+
+
+def flags_seal(flags):
+    return hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()
+
+
+def read_flags(folder):
+    """The flags in the config.json of a run. Raises ValueError or OSError if they have changed."""
+    content = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("flags_sha256") != flags_seal(content["flags"]):
+        raise ValueError("its flags have changed since, or an older version wrote it")
+    return content["flags"]
 
 
 def print_row(row, header):

@@ -1,14 +1,12 @@
 """A trainer that follows the gradients of several estimators; and a start from another run."""
 
-import json
-import zipfile
-import zlib
 from pathlib import Path
 
 from common import InputError
 
 from harness.diagnostics import SignalToNoise
 from harness.optimizer import flatten
+from harness.runfolder import read_checkpoint, read_flags
 from harness.trainer import Trainer
 
 import numpy as np
@@ -76,19 +74,18 @@ class TrackingTrainer(Trainer):
         try:
             if not folder:
                 raise ValueError("the name of the folder is empty")
-            flags = json.loads(path.read_text(encoding="utf-8"))["flags"]
+            flags = read_flags(folder)
             for key in ("method", *same):
                 if flags[key] != getattr(self.args, key):
                     name = "--" + key.replace("_", "-")
                     raise ValueError(f"it has {name} {flags[key]}, not {getattr(self.args, key)}")
             path = Path(folder) / "checkpoint.npz"
-            with np.load(path, allow_pickle=False) as file:
-                params, aux = file["params"], file["aux"]
-                first_step = int(file["step_count"]) + int(file["first_step"])
+            arrays, *_ = read_checkpoint(Path(folder))
+            params, aux = arrays["params"], arrays["aux"]
+            first_step = int(arrays["step_count"]) + int(arrays["first_step"])
             if (params.shape, params.dtype) != (self.flat_params.shape, self.flat_params.dtype):
                 raise ValueError(f"it has {params.size} parameters, not {self.flat_params.size}")
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile,
-                zlib.error) as error:  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{flag}: {path} cannot be used ({error})") from error
         self.flat_params[...], self.first_step = params, first_step
         if aux.shape == self.flat_aux.shape:

@@ -2,10 +2,9 @@
 
 import contextlib
 import math
+import os
 import sys
 import time
-import zipfile
-import zlib
 from pathlib import Path
 
 from common import InputError, bernoulli_log_prob, logit
@@ -17,13 +16,13 @@ from harness.figures import plot_run, plot_samples, tensorboard_class, write_ten
 from harness.models import SBN, multi_sample_bound
 from harness.optimizer import Adam, assign_state, flatten
 from harness.runfolder import (
-    atomic_write,
+    append_row,
     open_run,
     print_row,
-    read_rows,
+    read_checkpoint,
+    save_checkpoint,
     uninterrupted,
     write_json,
-    write_rows,
 )
 from harness.streams import EVALUATION, INIT, NOISE, ORDER, stream
 
@@ -212,10 +211,9 @@ class Trainer:
         """
         self.sync()
         self._refuse("", self.params + self.aux)
-        with atomic_write(folder / "checkpoint.npz", "wb") as file:
-            counters = {key: getattr(self, key) for key in self.COUNTERS}
-            sums = {"sum_keys": list(self.sums), "sums": list(self.sums.values())}
-            np.savez(file, **self.arrays(), **counters, **sums)
+        counters = {key: getattr(self, key) for key in self.COUNTERS}
+        sums = {"sum_keys": list(self.sums), "sums": list(self.sums.values())}
+        save_checkpoint(folder, {**self.arrays(), **counters, **sums})
 
     def resume(self, folder):
         """Take up the checkpoint of a run folder, bit for bit; returns the rows logged so far.
@@ -224,16 +222,17 @@ class Trainer:
         """
         path, arrays = folder / "checkpoint.npz", self.arrays()
         try:
-            with np.load(path, allow_pickle=False) as file:
-                loaded = dict(file)
+            loaded, rows, log_size = read_checkpoint(folder)
             for key, array in arrays.items():
                 if loaded[key].shape != array.shape or loaded[key].dtype != array.dtype:
                     raise ValueError(f"{key} has shape {loaded[key].shape}, not {array.shape}")
             counters = {key: loaded[key].item() for key in self.COUNTERS}
             counters["sums"] = dict(zip(map(str, loaded["sum_keys"]), loaded["sums"].tolist()))
-            rows = read_rows(folder / "log.csv", counters["last_row"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"--resume: {path} cannot be taken up ({error})") from error
+        done = counters["step_count"]
+        if self.args.steps < done:
+            raise InputError(f"--steps: {folder} has done {done} steps; give it more, or none")
         if self.args.steps <= counters["last_row"] and (folder / "summary.json").exists():
             raise InputError(
                 f"--resume: {folder} has all its {self.args.steps} steps; raise --steps"
@@ -242,6 +241,8 @@ class Trainer:
             array[...] = loaded[key]
         vars(self).update(counters)
         self.ascent.t = self.descent.t = self.variance.t = self.step_count
+        if log_size or (folder / "log.csv").exists():
+            os.truncate(folder / "log.csv", log_size)  # of what came later, nothing is known
         return rows
 
 
@@ -294,7 +295,7 @@ def fit(trainer):
                 if due:
                     trainer.remember(values["valid_bound"])
                     rows.append(trainer.row(values) | {"seconds": round(trainer.seconds, 3)})
-                    write_rows(folder / "log.csv", rows)
+                    append_row(folder / "log.csv", rows[-1])
                     print_row(rows[-1], header=len(rows) == 1)
                     if writer:
                         write_tensorboard(writer, trainer, rows[-1])
