@@ -377,7 +377,7 @@ def main(argv=None):
         if is_new and not any(Path(args.out).iterdir()):
             Path(args.out).rmdir()
     except OSError as error:
-        p.error(f"cannot write {error.filename or args.out}: {error.strerror or error}")
+        p.error(f"--out: cannot write {error.filename or args.out}: {error.strerror or error}")
     except KeyboardInterrupt:
         p.exit(130, f"{p.prog}: stopped\n")
     sys.exit(code)

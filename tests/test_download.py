@@ -496,7 +496,7 @@ def test_no_space_left(site, monkeypatch, where):
             patch.setattr(os, "fsync", no_space)
         code, out, err = site.run("binarized-mnist", "mnist")
     assert (code, out) == (2, "")
-    assert err.endswith(f"error: cannot write {site.out}: No space left on device\n")
+    assert err.endswith(f"error: --out: cannot write {site.out}: No space left on device\n")
     assert err.count("\n") == 1
     assert site.contents() == before
     assert site.run("binarized-mnist")[0] == 0
@@ -604,5 +604,5 @@ def test_the_program_ends_with_2_and_no_traceback(tmp_path):
         [*command, "--from", str(tmp_path), "--out", str(tmp_path / "file")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    where = f"download.py: error: cannot write {tmp_path}/file: File exists\n"
+    where = f"download.py: error: --out: cannot write {tmp_path}/file: File exists\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", where)

@@ -1040,11 +1040,11 @@ MUTATIONS = {
     ),
     "the noise of the source again": (
         no_noise_is_used_twice,
-        ('int(file["step_count"]) + int(file["first_step"])', "0"),
+        ('int(arrays["step_count"]) + int(arrays["first_step"])', "0"),
     ),
     "the noise of the source's source again": (
         no_noise_is_used_twice,
-        ('int(file["step_count"]) + int(file["first_step"])', 'int(file["step_count"])'),
+        ('int(arrays["step_count"]) + int(arrays["first_step"])', 'int(arrays["step_count"])'),
     ),
     "a bias check of one sign": (bias_check_sees_opposite_signs, ("t = np.abs(mean)", "t = mean")),
     "a pooled bias check": (
