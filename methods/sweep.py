@@ -33,7 +33,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
@@ -332,15 +331,12 @@ def main(argv=None):
     if args.status:
         status(runs, args)
         return
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         failed = perform(runs, args)
-    except KeyboardInterrupt:
-        raise Stopped(130, "stopped; repeat the command to go on") from None
+    except KeyboardInterrupt as signal:
+        code = 128 + (signal.args or (2,))[0]
+        raise Stopped(code, "stopped; repeat the command to go on") from None
     print("", *sweep_report.write(args.out, runs, args.measure), sep="\n")
     print(f"\n{args.out / 'results.csv'}, {args.out / 'sweep.png'}", flush=True)
     if failed:

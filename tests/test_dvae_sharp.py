@@ -893,8 +893,8 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch,
     run(tmp_path / "whole", *flags)
     step = M.dvae_sharp.Run.step
 
-    def interrupted(self):
-        step(self)
+    def interrupted(self, *limit):
+        step(self, *limit)
         if self.step_count == 5:
             raise KeyboardInterrupt
 

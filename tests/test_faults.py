@@ -1,5 +1,8 @@
 """Faults of a disk: whatever bit of a run's files changes, the run is refused, or is the same."""
 
+import signal
+import threading
+
 import numpy as np
 import proofs
 import pytest
@@ -90,3 +93,41 @@ def test_rows_that_the_checkpoint_does_not_know_are_cut_off(finished, tmp_path):
         assert run("rebar", "--resume", folder, "--steps", 60)[0] == 0
     assert_same_run(whole, cut)
     assert [int(row["step"]) for row in read_log(cut)] == [*range(5, 65, 5)]
+
+
+# ----------------------------------------------------------------------------- signals and threads
+
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_every_signal_saves_and_says_how_to_go_on(number, code, finished, tmp_path):
+    """In the middle of a run; resumed, it is the uninterrupted one, bit for bit."""
+    stop = f"""if True:
+        sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+        import os, runpy; from harness import trainer
+        step = trainer.Trainer.step
+        def step_then_signal(self, *limit):
+            step(self, *limit)
+            if self.step_count == 33:
+                os.kill(os.getpid(), {int(number)})
+        trainer.Trainer.step = step_then_signal
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    flags = [*SMALL, "--steps", 60, "--log-every", 5, "--out", tmp_path / "run"]
+    found, _, err = run("rebar", *flags, code=stop)
+    assert found == code
+    assert "stopped at step 33; go on with: python" in err
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert run("rebar", "--resume", tmp_path / "run")[0] == 0
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_a_run_in_a_thread(tmp_path, finished):
+    """As a notebook's worker starts it: no signals there, and the same run."""
+    flags = [*SMALL, "--steps", 60, "--log-every", 5, "--out", tmp_path / "run"]
+    thread = threading.Thread(target=M.rebar.main, args=([*map(str, flags)],))
+    thread.start()
+    thread.join()
+    assert_same_run(tmp_path / "run", finished)

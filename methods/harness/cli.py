@@ -11,7 +11,7 @@ from pathlib import Path
 from common import InputError
 
 from harness.data import DATASETS, TASKS
-from harness.runfolder import read_flags
+from harness.runfolder import heed_signals, read_flags
 from harness.trainer import Stopped
 from harness.userfile import UserError
 
@@ -285,6 +285,7 @@ def run(main):
     Stopped one with its own code."""
     take_output()
     limit_memory()
+    heed_signals()
     try:
         main()
     except (InputError, OSError) as error:
@@ -294,5 +295,5 @@ def run(main):
                "networks need less")  # fmt: skip
     except Stopped as stop:
         end(*stop.args)
-    except KeyboardInterrupt:
-        end(130, "stopped")
+    except KeyboardInterrupt as signal:
+        end(128 + (signal.args or (2,))[0], "stopped")

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import signal
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -31,17 +32,41 @@ def atomic_write(path, mode="w"):
     os.replace(partial, path)
 
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+           if hasattr(signal, name)]  # fmt: skip
+
+
+def interrupt(number, frame=None):
+    """What a signal does: as Ctrl-C, so that a run saves. Its number is in the exception."""
+    raise KeyboardInterrupt(int(number))
+
+
+def heed_signals():
+    """Have SIGTERM and SIGHUP end a run as Ctrl-C does, where they would kill it."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has SIGHUP ignored
+                signal.signal(number, interrupt)
+
+
 @contextlib.contextmanager
 def uninterrupted():
-    """Hold Ctrl-C back until the block is done, so that no update is left half made."""
-    received = []
-    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    """Hold signals back until the block is done, so that no update is left half made.
+
+    Signals come to the main thread only; in another one there is nothing to hold back.
+    """
+    received, previous = [], {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                previous[number] = signal.signal(number, lambda *call: received.append(call[0]))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if received:
-        raise KeyboardInterrupt
+        interrupt(received[0])
 
 
 def write_json(path, content):

@@ -268,8 +268,8 @@ def fit(trainer):
     """Train as the flags say, from the start or the checkpoint; returns the run folder and its log.
 
     Raises InputError for a run folder that cannot be used. Raises Stopped with the way to
-    resume, leaving a checkpoint, after Ctrl-C (exit code 130) and on a value that is not finite
-    (exit code 1).
+    resume, leaving a checkpoint, after Ctrl-C (exit code 130), SIGTERM (143), SIGHUP (129), and on
+    a value that is not finite (exit code 1).
     """
     args = trainer.args
     rows = trainer.resume(Path(args.resume)) if args.resume else []
@@ -308,10 +308,10 @@ def fit(trainer):
                 finish(trainer, rows, folder)
                 return folder, rows
             bar.update(trainer.step_count - step)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signal:
         with contextlib.suppress(FloatingPointError):
             trainer.save(folder)
-        stop = 130, f"go on with: python {sys.argv[0]} --resume {folder}"
+        stop = 128 + (signal.args or (2,))[0], f"go on with: python {sys.argv[0]} --resume {folder}"
     except FloatingPointError as error:
         stop = 1, f"{error}; the last good checkpoint is in {folder}; a smaller --lr may help"
     finally:
