@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import types
 
 import numpy as np
 import proofs
@@ -131,3 +132,11 @@ def test_a_run_in_a_thread(tmp_path, finished):
     thread.start()
     thread.join()
     assert_same_run(tmp_path / "run", finished)
+
+
+def test_runs_begun_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(M.runfolder, "ROOT", tmp_path)
+    monkeypatch.setattr(M.runfolder.time, "strftime", lambda _: "20260101-000000")
+    args = types.SimpleNamespace(method="rebar", dataset="digits", resume=None, out=None)
+    names = [M.runfolder.open_run(args).name for _ in range(3)]
+    assert names == [f"rebar-digits-20260101-000000{suffix}" for suffix in ("", "-2", "-3")]

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -131,13 +132,18 @@ def open_run(args, **facts):
     """The folder of this run with its config.json; new unless --resume, else an InputError."""
     label = f"{args.method}-{'toy' if getattr(args, 'toy', False) else args.dataset}"
     default = ROOT / "runs" / f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = Path(args.resume or args.out or default)
-    try:
-        folder.mkdir(parents=True, exist_ok=bool(args.resume))
-    except FileExistsError:
-        raise InputError(f"--out: {folder} exists; choose another folder or --resume it") from None
-    except OSError as error:
-        raise InputError(f"--out: cannot make {folder} ({error.strerror})") from None
+    folder, others = Path(args.resume or args.out or default), itertools.count(2)
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=bool(args.resume))
+            break
+        except FileExistsError:
+            if args.resume or args.out:
+                line = f"--out: {folder} exists; choose another folder or --resume it"
+                raise InputError(line) from None
+            folder = default.with_name(f"{default.name}-{next(others)}")  # one of the same second
+        except OSError as error:
+            raise InputError(f"--out: cannot make {folder} ({error.strerror})") from None
     versions = {name: version(name) for name in ("numpy", "autograd", "scipy")}
     versions["python"] = platform.python_version()
     flags = {key: value for key, value in vars(args).items() if key != "resume"}
