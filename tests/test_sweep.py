@@ -228,6 +228,8 @@ SUMMARY, CHECKPOINT = {"summary.json": '{"steps": 30}'}, {"checkpoint.npz": ""}
         ("stopped", "", {"files": CHECKPOINT}),
         ("stopped", "step 1", {"files": CHECKPOINT, "last_line": "step 1", "age": 25}),
         ("stopped", "saved", {"files": CHECKPOINT, "last_line": "saved\nexit code 130"}),
+        ("stopped", "saved", {"files": CHECKPOINT, "last_line": "saved\nexit code 129"}),
+        ("stopped", "saved", {"files": CHECKPOINT, "last_line": "saved\nexit code 143"}),
         ("running", "step 1", {"files": CHECKPOINT, "last_line": "step 1", "age": 15}),
         ("running", "step 1", {"last_line": "step 1", "age": 300, "host": "another"}),
         ("stopped", "step 1", {"files": CHECKPOINT, "last_line": "step 1", "age": 340,

@@ -26,7 +26,15 @@ from common import InputError
 SIGN, POLL, PATIENCE = 2, 0.5, 600  # seconds
 TRIES = 4
 STALE = {True: 20, False: 330}  # seconds without a sign of a program that ran on this host or not
-STOPPED = {"0", "130", "143", "-2", "-15"}  # exit codes of a program that can go on, if any
+STOPPED = {
+    "0",
+    "129",
+    "130",
+    "143",
+    "-1",
+    "-2",
+    "-15",
+}  # exit codes of a program that can go on, if any
 TAIL = 4000  # bytes of what a program printed that are searched for its last line
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # How a program is started: it stops as by Ctrl-C, which saves, when whoever started it is gone,
