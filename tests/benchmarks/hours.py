@@ -1,6 +1,6 @@
 """Hours of every full configuration on one core, eager and compiled: data/results/hours.json.
 
-    python tests/benchmarks/hours.py             # 15 minutes; needs MNIST, Omniglot and jax
+    python tests/benchmarks/hours.py             # 10 minutes; needs MNIST, Omniglot and jax
 
 The steps 100 to 400 of each run are timed by the seconds of its log, so neither the start nor the
 compilation counts. Eager and compiled follow each other for every configuration. What is printed
@@ -44,7 +44,14 @@ def main():
                 row[program + mode] = round(hours(program, flags + mode), 2)
         table.append(row)
         print(row, flush=True)
-    write("hours", {"command": "python tests/benchmarks/hours.py", "hours": table})
+    write(
+        "hours",
+        {
+            "command": "python tests/benchmarks/hours.py",
+            "timed_steps": [FIRST, LAST],
+            "hours": table,
+        },
+    )
 
 
 if __name__ == "__main__":
