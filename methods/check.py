@@ -50,7 +50,7 @@ from harness.cases import SCALES, SHAPES, cases, function
 from harness.check_report import figure, make_row, report, sharp
 from harness.model_check import check_model
 from harness.runfolder import write_json
-from harness.trainer import Stopped
+from harness.stopping import Stopped
 from harness.userfile import called, load_function
 
 import numpy as np

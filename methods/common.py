@@ -99,7 +99,7 @@ defjvp(softplus, lambda g, ans, x: g * sigmoid(x))
 
 
 def logit(p):
-    return np.log(p) - np.log1p(-p)
+    return np.log(p / (1 - p))  # numpy's log1p is not vectorised
 
 
 def _rows(h):

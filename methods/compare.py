@@ -57,7 +57,7 @@ from harness.bias_test import one_bit_nodes
 from harness.runfolder import open_run, write_rows
 from harness.streams import NOISE, stream
 from harness.toy import outcomes, pair_cells
-from harness.trainer import train
+from harness.run import train
 from harness.userfile import load_estimator
 
 import autograd.numpy as anp
@@ -382,11 +382,15 @@ def main(argv=None):
     first, options = settings(args)
     ours = partial(estimate, methods=methods, follow=args.follow, options=options)
     init, log = partial(init_aux, methods=methods, options=first), partial(report, methods=methods)
-    folder, rows = train(args, ours, init, log)
     n = {name: evaluations(name, args.layers, args.samples, joint) for name in methods}
+
+    def complete(folder, rows):
+        if not args.no_plots:
+            plot(folder / "compare.png", rows, methods, n)
+        return {}
+
+    _, rows = train(args, ours, init, log, complete)
     print_table(rows[-1], methods, args.samples, n)
-    if not args.no_plots:
-        plot(folder / "compare.png", rows, methods, n)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 )
 from harness import cli
 from harness.toy import copula_outcomes, pair_cells, train_toy
-from harness.trainer import train
+from harness.run import train
 from vimco import log_sum_others
 
 import autograd.numpy as np

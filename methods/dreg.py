@@ -38,7 +38,7 @@ from harness.gaussian import GaussianVAE, encoder_gradients, log_normal, tangent
 from harness.runfolder import open_run, print_row, write_json, write_rows
 from harness.streams import INIT, stream
 from harness.tracking import TrackingTrainer
-from harness.trainer import fit
+from harness.run import fit
 
 import autograd.numpy as np
 from tqdm import tqdm
@@ -389,7 +389,7 @@ def check_flags(p, args, given):
 
 def main(argv=None):
     p = cli.parser("dreg", __doc__, sbn=False, dynamic=True, batch_size=32, samples=None,
-                        digits={"steps": 3000, "lr": 2e-3, "eval_epochs": 10, "samples": 16},
+                        digits={"steps": 1500, "lr": 2e-3, "eval_epochs": 10, "samples": 16},
                         full={"samples": 64})  # fmt: skip
     p.flag("--estimator", "of the inference network's gradient", choices=ESTIMATORS)
     share = cli.number(float, 0, 1)
@@ -423,17 +423,18 @@ def main(argv=None):
     )  # fmt: skip
     if frozen and not args.resume:  # a resumed run has the parameters in its own checkpoint
         trainer.start_from(args.inference_only, "--inference-only", SAME_MODEL)
-    if args.bias_check is None:
-        return fit(trainer)
-    if args.bias_check is True:  # no DIR is given
-        folder, _ = fit(trainer)
-    else:
-        trainer.start_from(args.bias_check, "--bias-check", SAME_MODEL)
-        folder = open_run(args)
-    pair = [args.estimator, args.against]
-    result = bias_check(partial(trainer.draw_pair, pair), pair, args.precision, args.draws)
-    write_json(folder / "bias_check.json", result)
-    tqdm.write(f"{result['verdict']}\nrun folder {folder}")
+
+    def check(folder, rows=()):
+        pair = [args.estimator, args.against]
+        result = bias_check(partial(trainer.draw_pair, pair), pair, args.precision, args.draws)
+        write_json(folder / "bias_check.json", result)
+        tqdm.write(f"{result['verdict']}\nrun folder {folder}")
+        return {}
+
+    if args.bias_check in (None, True):  # True: no DIR is given
+        return fit(trainer, check if args.bias_check else None)
+    trainer.start_from(args.bias_check, "--bias-check", SAME_MODEL)
+    check(open_run(args))
 
 
 if __name__ == "__main__":

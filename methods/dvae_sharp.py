@@ -39,7 +39,8 @@ from harness import cli
 from harness.data import load_dataset
 from harness.hierarchy import DVAE, STRUCTURES
 from harness.streams import stream
-from harness.trainer import Trainer, fit
+from harness.run import fit
+from harness.trainer import Trainer
 
 import autograd.numpy as np
 from autograd.extend import defvjp, primitive
@@ -463,7 +464,7 @@ def schedule(done):
 
 def main(argv=None):
     small = {"chains": 200, "sweeps": 10, "ais_chains": 256, "ais_temperatures": 200,
-             "test_samples": 1000, "steps": 2500, "width": 100, "log_every": 260}  # fmt: skip
+             "test_samples": 1000, "steps": 1300, "width": 100, "log_every": 130}  # fmt: skip
     large = {"chains": 1000, "sweeps": 40, "ais_chains": 1024, "ais_temperatures": 1000,
              "test_samples": 4000, "steps": 1_000_000, "width": 200, "log_every": 500}  # fmt: skip
     both = {"lr": 3e-3, "eval_epochs": 40, "dynamic_binarization": False}

@@ -57,7 +57,8 @@ from harness import cli, figures
 from harness.data import load_dataset
 from harness.models import CategoricalNet
 from harness.runfolder import open_run
-from harness.trainer import Trainer, fit
+from harness.run import fit
+from harness.trainer import Trainer
 
 import autograd.numpy as np
 
@@ -397,7 +398,7 @@ def refuse_unread(p, args):
 
 
 def main(argv=None):
-    digits = {"steps": 1300, "lr": 1e-3, "eval_epochs": 50, "log_every": 130}
+    digits = {"steps": 1040, "lr": 1e-3, "eval_epochs": 40, "log_every": 130}
     full = {"steps": 50_000, "lr": 1e-3, "eval_epochs": 20, "log_every": 500}
     p = cli.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
                    digits=digits, full=full, goal="log-mean-exp")  # fmt: skip

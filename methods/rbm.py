@@ -32,7 +32,7 @@ from harness.data import load_dataset
 from harness.figures import plot_curves
 from harness.optimizer import Adam, flatten
 from harness.runfolder import open_run, write_json, write_rows
-from harness.trainer import diverging
+from harness.stopping import diverging
 
 import autograd.numpy as np
 from scipy.special import logsumexp

@@ -49,7 +49,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 from concrete import check_slope, positive
 from harness import cli
 from harness.toy import train_toy
-from harness.trainer import train
+from harness.run import train
 
 import autograd.numpy as np
 
@@ -113,7 +113,7 @@ def z_and_z_tilde(a, u, v, conditional):
 
 def slope_of_z_tilde(z, a):
     """dz̃/da at z̃ = z; |z| > 0 decides the sign of b."""
-    return -np.expm1(-np.abs(z)) * sigmoid(np.where(z > 0, a, -a))
+    return (1 - np.exp(-np.abs(z))) * sigmoid(np.where(z > 0, a, -a))
 
 
 def rebar(model, params, x, noise, temperature, eta, baseline, **options):

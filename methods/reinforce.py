@@ -33,7 +33,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 )
 from harness import cli
 from harness.toy import train_toy
-from harness.trainer import train
+from harness.run import train
 
 import autograd.numpy as np
 

@@ -53,7 +53,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 from concrete import check_slope, positive
 from harness import cli
 from harness.toy import train_toy
-from harness.trainer import train
+from harness.run import train
 from rebar import CONDITIONALS, slope_of_z_tilde, z_and_z_tilde
 
 import autograd.numpy as np

@@ -40,7 +40,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 )
 from harness import cli
 from harness.toy import outcomes, train_toy
-from harness.trainer import train
+from harness.run import train
 
 import autograd.numpy as np
 

@@ -51,9 +51,10 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 )
 from harness import cli
 from harness.toy import outcomes, train_toy
-from harness.trainer import train
+from harness.run import train
 
 import autograd.numpy as np
+from autograd.extend import defvjp, primitive
 
 ESTIMATORS = ("rodeo", "double-cv")
 
@@ -108,8 +109,12 @@ def network(rho, inputs):
     return mlp(rho, inputs, leaky)
 
 
-def leaky(h):  # np.maximum(h, 0.3 h) has a derivative in float64
-    return h * np.where(stop_gradient(h) > 0, 1, 0.3).astype(h.dtype)
+@primitive
+def leaky(h):
+    return np.maximum(h, 0.3 * h)
+
+
+defvjp(leaky, lambda ans, h: lambda g: np.where(h > 0, g, 0.3 * g))
 
 
 def init_aux(rng, model, estimator="rodeo", hidden=100):

@@ -24,7 +24,6 @@ For the speed of whole steps by the number of classes see tests/benchmarks/semi_
     python methods/semi_supervised.py
 """
 
-import json
 from functools import partial
 
 from categorical import hard_sample, sample
@@ -39,11 +38,12 @@ from harness.data import DATASETS, load_dataset, read_images
 from harness.figures import plot_analogies, plot_confusion
 from harness.gaussian import M2
 from harness.optimizer import Adam, flatten
-from harness.runfolder import write_json
 from harness.streams import INIT, LABELLED, LABELS, SUPERVISED, stream
-from harness.trainer import Trainer, fit
+from harness.run import fit
+from harness.trainer import Trainer
 
 import autograd.numpy as np
+from tqdm import tqdm
 
 # ---------------------------------------------- E_{q(y|x)}[f(y)], four times: (batch,) from log q
 # f maps y (samples, batch, K), one-hot or relaxed, to (samples, batch); u are uniforms like y.
@@ -217,23 +217,25 @@ def train(args):
     trainer = M2Trainer(
         args, data, labelled, judged, model, ours, init_aux, report, adam={"beta2": 0.999}
     )
-    folder, _ = fit(trainer)
-    x, y = judged["test"]
-    alone = float(np.mean(predict(model, supervised_only(args, model, labelled), x) == y))
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    summary |= {"labels": len(labelled[1]), "supervised_test_accuracy": alone}
-    write_json(folder / "summary.json", summary)
-    if not args.no_plots:
-        plot_analogies(folder / "analogies.png", trainer, predict)
-        plot_confusion(folder / "confusion.png", y, predict(model, trainer.params, x), 10)
-    print(f"{'test accuracy':20}{summary['test_accuracy']:9.2%} with {summary['labels']} labels")
-    print(f"{'supervised only':20}{alone:9.2%} with the same labels, classifier and steps")
+
+    def complete(folder, rows):
+        x, y = judged["test"]
+        alone = float(np.mean(predict(model, supervised_only(args, model, labelled), x) == y))
+        if not args.no_plots:
+            plot_analogies(folder / "analogies.png", trainer, predict)
+            plot_confusion(folder / "confusion.png", y, predict(model, trainer.params, x), 10)
+        accuracy, n = rows[-1]["test_accuracy"], len(labelled[1])
+        tqdm.write(f"{'test accuracy':20}{accuracy:9.2%} with {n} labels")
+        tqdm.write(f"{'supervised only':20}{alone:9.2%} with the same labels, classifier and steps")
+        return {"labels": n, "supervised_test_accuracy": alone}
+
+    fit(trainer, complete)
 
 
 def main(argv=None):
     p = cli.parser(
         "semi_supervised", __doc__, sbn=False, dynamic=True, batch_size=100, eval_samples=10,
-        digits={"steps": 2000, "lr": 2e-3, "eval_epochs": 1, "labels": 2},
+        digits={"steps": 2000, "lr": 2e-3, "eval_epochs": 10, "labels": 2},
         full={"steps": 20_000, "lr": 2e-3, "eval_epochs": 1, "labels": 10},
     )  # fmt: skip
     p.flag("--unlabelled", "gradient of the unlabelled bound, see above", choices=list(UNLABELLED))

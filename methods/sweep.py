@@ -41,7 +41,7 @@ from typing import NamedTuple
 from common import InputError
 
 from harness import cli, data, pool, sweep_report
-from harness.trainer import Stopped
+from harness.stopping import Stopped
 
 from tqdm import tqdm
 

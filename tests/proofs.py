@@ -31,7 +31,7 @@ def imports():
     del names["harness.numpy_to_jax"]  # needs jax, and changes autograd
     graph = {}
     for name, path in names.items():
-        found = set()
+        found = {name.rpartition(".")[0]}  # the package of a module comes before it
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}

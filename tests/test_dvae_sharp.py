@@ -899,7 +899,7 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch,
             raise KeyboardInterrupt
 
     monkeypatch.setattr(M.dvae_sharp.Run, "step", interrupted)
-    with pytest.raises(M.trainer.Stopped):
+    with pytest.raises(M.stopping.Stopped):
         run(tmp_path / "half", *flags)
     monkeypatch.undo()
     M.dvae_sharp.main(["--resume", str(tmp_path / "half")])

@@ -314,12 +314,12 @@ def test_the_best_parameters_are_kept_through_resume_and_ctrl_c_in_the_last_eval
     args = scripted_args(tmp_path / "run", 3)
     trainer = Scripted(args)
     trainer.fail_at_the_end = True
-    with pytest.raises(M.trainer.Stopped, match="130"):
-        M.trainer.fit(trainer)
+    with pytest.raises(M.stopping.Stopped, match="130"):
+        M.run.fit(trainer)
     assert not (tmp_path / "run" / "summary.json").exists()
     for steps in (3, 4):  # what was left of the run, and one more step
         args = scripted_args(tmp_path / "run", steps, resume=True)
-        M.trainer.fit(Scripted(args))
+        M.run.fit(Scripted(args))
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert (summary["valid_bound"], summary["test_bound"]) == (3.0, 2.0)
         assert summary["test_log_likelihood"] == pytest.approx(20)
@@ -329,7 +329,7 @@ def test_the_best_parameters_are_kept_through_resume_and_ctrl_c_in_the_last_eval
             assert file["best_bound"] == 3
     assert [float(row["valid_bound"]) for row in read_log(tmp_path / "run")] == [1, 3, 2, 2.5]
     with pytest.raises(M.common.InputError, match="has all its 4 steps"):
-        M.trainer.fit(Scripted(scripted_args(tmp_path / "run", 4, resume=True)))
+        M.run.fit(Scripted(scripted_args(tmp_path / "run", 4, resume=True)))
 
 
 def test_divergence_is_not_silent(tmp_path):
@@ -492,8 +492,10 @@ def test_no_space_left(tmp_path):
     folder = tmp_path / "run"
     code, _, err = run("rebar", *SMALL, "--steps", 90, "--out", folder, code=full)
     assert code == 2
-    assert "No space left on device" in err
+    assert f"cannot write {folder / 'checkpoint.npz'} (No space left on device)" in err
+    assert f"go on with: python {proofs.METHODS / 'rebar.py'} --resume {folder}" in err
     assert len(err.strip().splitlines()) == 1
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.npz", "config.json", "log.csv"}
     with np.load(folder / "checkpoint.npz") as file:
         assert file["step_count"] == 26
 
@@ -522,4 +524,4 @@ def test_a_large_dataset_brings_the_papers_configuration_and_its_checksums(tmp_p
     paper |= {"eval_samples": 100, "samples": 1, "dynamic_binarization": False, "layers": 1}
     assert {key: config["flags"][key] for key in paper} == paper
     code, out, _ = run("rebar", "--help")
-    assert "4400 for digits, 2000000 for the" in out
+    assert "2200 for digits, 2000000 for the" in out

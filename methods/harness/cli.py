@@ -11,8 +11,8 @@ from pathlib import Path
 from common import InputError
 
 from harness.data import DATASETS, TASKS
-from harness.runfolder import heed_signals, read_flags
-from harness.trainer import Stopped
+from harness.runfolder import read_flags
+from harness.stopping import Stopped, heed_signals
 from harness.userfile import UserError
 
 try:

@@ -52,7 +52,7 @@ class Source(NamedTuple):
 
 PAPER = {"steps": 2_000_000, "lr": 3e-4, "eval_epochs": 20}
 DATASETS = {
-    "digits": Source("digits", "", {"steps": 4400, "lr": 3e-3, "eval_epochs": 5}),
+    "digits": Source("digits", "", {"steps": 2200, "lr": 3e-3, "eval_epochs": 5}),
     "mnist": Source("mnist", "binarized-mnist", PAPER),
     "mnist-grey": Source("mnist", "", PAPER),
     "omniglot": Source("omniglot", "", PAPER),

@@ -1,4 +1,4 @@
-"""The folder of a run: files that are written whole or not at all."""
+"""The folder of a run, and its files: written whole or not at all."""
 
 import contextlib
 import csv
@@ -8,8 +8,6 @@ import itertools
 import json
 import os
 import platform
-import signal
-import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -23,51 +21,30 @@ from tqdm import tqdm
 
 
 @contextlib.contextmanager
-def atomic_write(path, mode="w"):
-    """Open a file that takes the place of `path` only once it is written to the end."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
-           if hasattr(signal, name)]  # fmt: skip
-
-
-def interrupt(number, frame=None):
-    """What a signal does: as Ctrl-C, so that a run saves. Its number is in the exception."""
-    raise KeyboardInterrupt(int(number))
-
-
-def heed_signals():
-    """Have SIGTERM and SIGHUP end a run as Ctrl-C does, where they would kill it."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has SIGHUP ignored
-                signal.signal(number, interrupt)
+def naming(path):
+    """Have an OSError name `path`; that of a write names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager
-def uninterrupted():
-    """Hold signals back until the block is done, so that no update is left half made.
+def atomic_write(path, mode="w"):
+    """Open a file that takes the place of `path` only once it is written to the end.
 
-    Signals come to the main thread only; in another one there is nothing to hold back.
+    Raises OSError, leaving `path` as it was and nothing beside it, if it cannot be written.
     """
-    received, previous = [], {}
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            if signal.getsignal(number) not in (None, signal.SIG_IGN):
-                previous[number] = signal.signal(number, lambda *call: received.append(call[0]))
+    partial = path.with_name(path.name + ".partial")
     try:
-        yield
+        with naming(path), open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if received:
-        interrupt(received[0])
+        with contextlib.suppress(OSError):
+            os.remove(partial)
 
 
 def write_json(path, content):
@@ -83,8 +60,11 @@ def write_rows(path, rows):
 
 
 def append_row(path, row):
-    """Add a row to a log, and before the first one the names of its columns."""
-    with open(path, "a", encoding="utf-8", newline="") as file:
+    """Add a row to a log, and before the first one the names of its columns.
+
+    Raises OSError; half a row that it may leave is cut off by --resume.
+    """
+    with naming(path), open(path, "a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, row)
         if file.tell() == 0:
             writer.writeheader()
@@ -129,7 +109,14 @@ def read_checkpoint(folder):
 
 
 def open_run(args, **facts):
-    """The folder of this run with its config.json; new unless --resume, else an InputError."""
+    """A new folder for this run, with its config.json. Raises InputError if there is none."""
+    folder = claim(args)
+    write_config(folder, args, **facts)
+    return folder
+
+
+def claim(args):
+    """The folder of this run: new unless --resume. Raises InputError if there is none."""
     label = f"{args.method}-{'toy' if getattr(args, 'toy', False) else args.dataset}"
     default = ROOT / "runs" / f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, others = Path(args.resume or args.out or default), itertools.count(2)
@@ -144,12 +131,16 @@ def open_run(args, **facts):
             folder = default.with_name(f"{default.name}-{next(others)}")  # one of the same second
         except OSError as error:
             raise InputError(f"--out: cannot make {folder} ({error.strerror})") from None
+    return folder
+
+
+def write_config(folder, args, **facts):
+    """config.json: the flags with their seal, the versions of what the run uses, and `facts`."""
     versions = {name: version(name) for name in ("numpy", "autograd", "scipy")}
     versions["python"] = platform.python_version()
     flags = {key: value for key, value in vars(args).items() if key != "resume"}
     seal = {"flags_sha256": flags_seal(flags)}
     write_json(folder / "config.json", {"flags": flags, **seal, **facts, "versions": versions})
-    return folder
 
 
 def flags_seal(flags):

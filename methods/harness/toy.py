@@ -8,7 +8,8 @@ from common import Toy, quadrature, sigmoid
 from harness import figures
 from harness.data import Dataset
 from harness.runfolder import open_run, write_rows
-from harness.trainer import Trainer, diverging
+from harness.stopping import diverging
+from harness.trainer import Trainer
 
 import autograd.numpy as anp
 import numpy as np

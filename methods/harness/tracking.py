@@ -32,6 +32,7 @@ class TrackingTrainer(Trainer):
         self.copies, self.all_gradients, self.names = 1, all_gradients, names
         size = sum(p.size for p in model.split(self.params)[0])
         self.snr = {name: SignalToNoise(size) for name in names}
+        self.pairs_drawn = 0
 
     def step_gradients(self, model, params, aux, x, noise):
         """The estimate to train by, and what `track` needs of all estimators."""
@@ -56,8 +57,8 @@ class TrackingTrainer(Trainer):
 
         Nothing is learned from them.
         """
-        x, noise = self.draw()
-        self.step_count += 1  # other images and other noise next time
+        x, noise = self.draw(ahead=self.pairs_drawn)
+        self.pairs_drawn += 1  # other images and other noise next time
         _, pair, *_ = self.all_gradients(
             names, self.model, self.params, self.aux, x, noise, frozen=True
         )

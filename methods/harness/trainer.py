@@ -1,52 +1,20 @@
-"""A run's state and its step (Trainer), and the loop around it (fit, and train for an SBN)."""
+"""A run's whole state, and its step."""
 
 import contextlib
 import math
 import os
-import sys
-import time
-from pathlib import Path
 
-from common import InputError, bernoulli_log_prob, logit
+from common import InputError
 
 from harness.compiled import Compiled
-from harness.data import load_dataset
 from harness.diagnostics import GradientVariance
-from harness.figures import plot_run, plot_samples, tensorboard_class, write_tensorboard
-from harness.models import SBN, multi_sample_bound
+from harness.models import multi_sample_bound
 from harness.optimizer import Adam, assign_state, flatten
-from harness.runfolder import (
-    append_row,
-    open_run,
-    print_row,
-    read_checkpoint,
-    save_checkpoint,
-    uninterrupted,
-    write_json,
-)
+from harness.runfolder import read_checkpoint, save_checkpoint
+from harness.stopping import quiet, uninterrupted
 from harness.streams import EVALUATION, INIT, NOISE, ORDER, stream
 
 import numpy as np
-from tqdm import tqdm
-
-
-class Stopped(Exception):
-    """The loop ended early: Stopped(exit code, one line that says why and how to go on)."""
-
-
-def quiet():
-    """No warnings of numpy while a run diverges: it is stopped where its results are looked at."""
-    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
-@contextlib.contextmanager
-def diverging(where):
-    """Quiet; of a FloatingPointError it makes Stopped, with exit code 1 and `where` in its line."""
-    try:
-        with quiet():
-            yield
-    except FloatingPointError as error:
-        raise Stopped(1, f"{where}; {error}; a smaller --lr may help") from error
 
 
 class Trainer:
@@ -59,9 +27,9 @@ class Trainer:
     validation bound are what the run ends with.
     """
 
-    COUNTERS = ("step_count", "last_row", "seconds", "best_bound")
+    COUNTERS = ("step_count", "last_row", "seconds", "best_bound", "bound_samples")
     measures = ("bound",)  # what `evaluate` returns
-    bound_samples = None  # of the bound that a step returns, known after the first
+    bound_samples = 0  # of the bound that a step returns, known after the first
     first_step = 0  # of the images and the noise that this run draws
 
     def __init__(self, args, data, model, estimate, init_aux, report=lambda model, aux: {}, *,
@@ -82,9 +50,9 @@ class Trainer:
         self.order_epoch = -1
         self.compiled = Compiled(self) if getattr(args, "compile", False) else None
 
-    def draw(self):
-        """Images (batch, pixels) and noise of the present step."""
-        args, t = self.args, self.first_step + self.step_count
+    def draw(self, ahead=0):
+        """Images (batch, pixels) and noise of the present step, or of one `ahead` of it."""
+        args, t = self.args, self.first_step + self.step_count + ahead
         epoch, position = divmod(t, self.steps_per_epoch)
         if epoch != self.order_epoch:  # np.resize fills a short last batch with the first rows
             rows = stream(args.seed, ORDER, epoch).permutation(len(self.data.train))
@@ -244,123 +212,3 @@ class Trainer:
         if log_size or (folder / "log.csv").exists():
             os.truncate(folder / "log.csv", log_size)  # of what came later, nothing is known
         return rows
-
-
-def train(args, estimate, init_aux, report=lambda model, aux: {}):
-    """Train an SBN on the dataset of `args` by `estimate`; returns the run folder and its log.
-
-    `init_aux(rng, model)` makes the method's own parameters; for `report` see Trainer, for what is
-    raised see fit.
-    """
-    data = load_dataset(args.dataset, args.dynamic_binarization)
-    model, adam = sbn(args, data.train_mean), {"beta1": args.beta1, "beta2": args.beta2}
-    return fit(Trainer(args, data, model, estimate, init_aux, report, adam=adam))
-
-
-def sbn(args, mean):
-    """The sigmoid belief network that the flags describe."""
-    return SBN(mean, args.hidden, args.layers, args.nonlinear, args.task,
-               activation=args.activation, slope=0.3 if args.slope is None else args.slope,
-               centring=args.centring, prior=args.prior, init=args.init)  # fmt: skip
-
-
-def fit(trainer):
-    """Train as the flags say, from the start or the checkpoint; returns the run folder and its log.
-
-    Raises InputError for a run folder that cannot be used. Raises Stopped with the way to
-    resume, leaving a checkpoint, after Ctrl-C (exit code 130), SIGTERM (143), SIGHUP (129), and on
-    a value that is not finite (exit code 1).
-    """
-    args = trainer.args
-    rows = trainer.resume(Path(args.resume)) if args.resume else []
-    writer_class = tensorboard_class() if args.tensorboard else None
-    folder = open_run(args, data_verified=trainer.data.verified)
-    writer = writer_class(str(folder), purge_step=trainer.last_row + 1) if writer_class else None
-    log_every = args.log_every or trainer.steps_per_epoch
-    eval_every = args.eval_every or args.eval_epochs * trainer.steps_per_epoch
-    every = log_every, eval_every
-    blank = {f"{split}_{name}": "" for split in ("valid", "test") for name in trainer.measures}
-    started, saved = time.perf_counter() - trainer.seconds, -math.inf
-    bar = tqdm(total=args.steps, initial=trainer.step_count, unit="step", disable=None)
-    try:
-        while True:
-            step, at_end = trainer.step_count, trainer.step_count >= args.steps
-            trainer.seconds = time.perf_counter() - started
-            evaluate = at_end or step % eval_every == 0
-            due = step > trainer.last_row and (evaluate or step % log_every == 0)
-            if due:
-                splits = ("valid", "test") if at_end else ("valid",) if evaluate else ()
-                values = blank | evaluation(trainer, splits)
-            with uninterrupted():
-                if due:
-                    trainer.remember(values["valid_bound"])
-                    rows.append(trainer.row(values) | {"seconds": round(trainer.seconds, 3)})
-                    append_row(folder / "log.csv", rows[-1])
-                    print_row(rows[-1], header=len(rows) == 1)
-                    if writer:
-                        write_tensorboard(writer, trainer, rows[-1])
-                if due or time.perf_counter() - saved > 60:  # seconds
-                    trainer.save(folder)
-                    saved = time.perf_counter()
-                if not at_end:
-                    trainer.step(min(args.steps, *(step + n - step % n for n in every)) - step)
-            if at_end:
-                finish(trainer, rows, folder)
-                return folder, rows
-            bar.update(trainer.step_count - step)
-    except KeyboardInterrupt as signal:
-        with contextlib.suppress(FloatingPointError):
-            trainer.save(folder)
-        stop = 128 + (signal.args or (2,))[0], f"go on with: python {sys.argv[0]} --resume {folder}"
-    except FloatingPointError as error:
-        stop = 1, f"{error}; the last good checkpoint is in {folder}; a smaller --lr may help"
-    finally:
-        bar.close()
-        if writer:
-            writer.close()
-    raise Stopped(stop[0], f"stopped at step {trainer.step_count}; {stop[1]}")
-
-
-def evaluation(trainer, splits=("valid", "test")):
-    """The measures of the present parameters on images that were not trained on: valid_bound, …
-
-    Raises FloatingPointError if one of them is not finite.
-    """
-    trainer.sync()
-    with quiet():
-        measures = {split: trainer.evaluate(split) for split in splits}
-    row = {f"{split}_{name}": x for split, values in measures.items() for name, x in values.items()}
-    for name, x in row.items():
-        if not math.isfinite(x):
-            raise FloatingPointError(f"{name} is not finite")
-    return row
-
-
-def finish(trainer, rows, folder):
-    """Figures and summary.json; prints the result beside that of a trivial model."""
-    args, model, data, last = trainer.args, trainer.model, trainer.data, rows[-1]
-    mean, test = data.train_mean[model.context :], data.test[:, model.context :]
-    trivial = bernoulli_log_prob(test.astype(float), logit(np.clip(mean, 0.001, 0.999))).mean()
-    with trainer.at_best():
-        if trainer.best:
-            last = last | evaluation(trainer)
-        results = {key: last[key] for key in last if key.endswith(("_bound", *trainer.measures))}
-        if n_samples := getattr(args, "test_samples", None):
-            results["test_log_likelihood"] = trainer.bound("test", n_samples, progress=True)
-            results["test_samples"] = n_samples
-        if not args.no_plots:
-            plot_run(folder / "curves.png", trainer, rows, trivial)
-            plot_samples(folder / "samples.png", trainer)
-    summary = {
-        "method": args.method, "dataset": args.dataset, "task": args.task, "steps": args.steps,
-        **results,
-        "independent_pixels_test": float(trivial), "log_grad_variance": last["log_grad_variance"],
-        "seconds": trainer.seconds, "steps_per_second": args.steps / trainer.seconds,
-    }  # fmt: skip
-    write_json(folder / "summary.json", summary)
-    bounds = {"test bound": (results["test_bound"], args.eval_samples)}
-    if n_samples:
-        bounds["test log-likelihood"] = results["test_log_likelihood"], n_samples
-    for name, (value, samples) in bounds.items():
-        tqdm.write(f"{name:20}{value:9.3f} nats ({samples} samples)")
-    tqdm.write(f"{'independent pixels':20}{trivial:9.3f} nats\n{'run folder':20}{folder}")

@@ -1,0 +1,62 @@
+"""How a run ends before its time: by a signal, which saves, or on a value that is not finite."""
+
+import contextlib
+import signal
+import threading
+
+import numpy as np
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+           if hasattr(signal, name)]  # fmt: skip
+
+
+class Stopped(Exception):
+    """The loop ended early: Stopped(exit code, one line that says why and how to go on)."""
+
+
+def interrupt(number, frame=None):
+    """What a signal does: as Ctrl-C, so that a run saves. Its number is in the exception."""
+    raise KeyboardInterrupt(int(number))
+
+
+def heed_signals():
+    """Have SIGTERM and SIGHUP end a run as Ctrl-C does, where they would kill it."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has SIGHUP ignored
+                signal.signal(number, interrupt)
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Hold signals back until the block is done, so that no update is left half made.
+
+    Signals come to the main thread only; in another one there is nothing to hold back.
+    """
+    received, previous = [], {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                previous[number] = signal.signal(number, lambda *call: received.append(call[0]))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        interrupt(received[0])
+
+
+def quiet():
+    """No warnings of numpy while a run diverges: it is stopped where its results are looked at."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+@contextlib.contextmanager
+def diverging(where):
+    """Quiet; of a FloatingPointError it makes Stopped, with exit code 1 and `where` in its line."""
+    try:
+        with quiet():
+            yield
+    except FloatingPointError as error:
+        raise Stopped(1, f"{where}; {error}; a smaller --lr may help") from error
