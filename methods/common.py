@@ -1,9 +1,6 @@
 """What every method shares. Nothing here estimates a gradient, and nothing is about images.
 
-    numerics        sigmoid, softplus, logit, affine, bernoulli_log_prob: all twice differentiable
-    tracing         stop_gradient, with_slope, gradients, jvp
-    ground truth    Toy, the smallest model; exact_gradient, quadrature
-
+Numerics, twice differentiable; tracing; and the truth: Toy, the smallest model, exact_gradient.
 Bounds are in nats and are maximised. One BLAS thread (at batch 24 a second one is slower) unless
 OPENBLAS_NUM_THREADS says otherwise, so import this before numpy.
 """
@@ -235,6 +232,12 @@ def stop_gradient(x):
     return x._value if isbox(x) else x
 
 
+def where(condition, x, y):
+    """np.where with right gradients of branches that are broadcast; those of autograd are wrong."""
+    zero = np.zeros(np.broadcast_shapes(*map(np.shape, (condition, x, y))), bool)
+    return anp.where(condition, x + zero, y + zero)
+
+
 def with_slope(value, a, slope):
     """`value` with the derivative `slope` by a, arrays of one shape; only a should be traced."""
     return value + slope * (a - stop_gradient(a))
@@ -299,9 +302,7 @@ def value_of(f, b):
     except TypeError as error:
         raise InputError(f"f: {error}; write it with autograd.numpy, for floats") from error
     if np.shape(value) != (len(b),) or np.asarray(getval(value)).dtype.kind != "f":
-        raise InputError(
-            f"f: has to return floats of shape (n,), here ({len(b)},), not {value!r:.80}"
-        )
+        raise InputError(f"f: has to return floats of shape (n,) = ({len(b)},), not {value!r:.80}")
     return value
 
 
@@ -312,8 +313,7 @@ class Toy:
     The logits have shape (D,), or (n, D) to get the gradient of every row of a batch of n.
     """
 
-    names = ("logits",)
-    n_inputs = 0
+    names, n_inputs = ("logits",), 0
 
     def __init__(self, f, n_units, dtype=np.float64):
         self.f, self.units, self.dtype = f, [n_units], dtype

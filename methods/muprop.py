@@ -116,10 +116,12 @@ def learned(aux, inputs, fixed_scales=False):
 def estimate(model, params, aux, x, noise, *, simple=False, fixed_scales=False):
     """The estimator: bound (batch,) in nats, gradients like params (ascent), gradients like aux.
 
-    The latter are those of the mean over the batch of Σ_i signal_i²; 0 for scales that are fixed.
+    The latter are those of the mean over the batch of Σ_i signal_i², a sum of one term if `simple`,
+    where all layers have one signal; 0 for scales that are fixed.
     """
     s0_s1_C = partial(learned, inputs=model.centre(x), fixed_scales=fixed_scales)
     f_b, f_mf, linear, grads = muprop(model, params, x, noise, *s0_s1_C(aux), simple=simple)
+    linear = linear[:1] if simple else linear
 
     def squared_signals(aux):
         signal = signals(f_b, f_mf, linear, *s0_s1_C(aux))

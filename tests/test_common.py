@@ -54,6 +54,21 @@ def test_numerics_do_not_overflow():
     assert common.sigmoid(np.array([-80.0]))[0] == pytest.approx(math.exp(-80), rel=1e-12)
 
 
+def test_logit_near_its_ends():
+    p = np.array([1e-30, 0.25, 0.5, 1 - 2.0**-53])
+    np.testing.assert_allclose(common.logit(p), np.log(p) - np.log1p(-p), rtol=1e-15)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (), ()), ((3, 1), (), (3, 4)), ((3, 4), (4,), (3, 1))])
+def test_where_with_branches_that_are_broadcast(shapes, rng):
+    """By differences; np.where of autograd 1.9 fails here without an error."""
+    condition = rng.random(shapes[0]) > 0.5
+    branches = [rng.standard_normal(shape) for shape in shapes[1:]]
+    choose = lambda x, y: common.where(condition, x, y) ** 2
+    np.testing.assert_array_equal(choose(*branches), np.where(condition, *branches) ** 2)
+    check_grads(choose, modes=["rev", "fwd"], order=2)(*branches)
+
+
 def test_he_initialisation_is_truncated_at_two_sd():
     """Variance 2 / fan-in after truncation: 200,000 weights, false alarm 1e-6, sharp to 2 %."""
     W, b, *_ = common.init_mlp(np.random.default_rng(0), [400, 500, 1], np.float64)

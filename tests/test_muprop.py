@@ -52,7 +52,8 @@ def derivative_is_total(m, layers=3):
 
 
 def aux_gradient_is_exact(m, simple=False):
-    """d/daux of the mean of Σ_i signal_i², written out here, by central differences: 1e-7."""
+    """d/daux of the mean of Σ_i signal_i² (of the one signal, if `simple`), written out here, by
+    central differences: 1e-7."""
     rng = np.random.default_rng(4)
     model, params, x = proofs.tiny_sbn(m)
     aux = [np.array(a) + 0.2 for a in m.muprop.init_aux(rng, model, simple=simple)]
@@ -64,10 +65,10 @@ def aux_gradient_is_exact(m, simple=False):
 
     def objective(aux):
         total, sigmoid = 0.0, lambda w: 1 / (1 + np.exp(-w))
-        for i in range(len(b)):
-            net = aux[:4] if simple else aux[4 * i : 4 * i + 4]
+        for i in range(1 if simple else len(b)):
+            net = aux[4 * i : 4 * i + 4]
             C = (np.tanh((x - model.mean) @ net[0] + net[1]) @ net[2] + net[3])[:, 0]
-            s0, s1 = (2 * sigmoid(w[0 if simple else i, 0]) for w in aux[-2:])
+            s0, s1 = (2 * sigmoid(w[i, 0]) for w in aux[-2:])
             linear = 0 if simple else np.sum(D[i] * (b[i] - mu[i]), axis=1)
             total += np.mean((f_b - s0 * f_mf - s1 * linear - C) ** 2)
         return total
