@@ -187,7 +187,7 @@ MODES = {
         Mode(f"{DREG} --task predict --static-binarization", ["--alpha", *OF_CHECK]),
         Mode(f"{DREG} --estimator dreg --track iwae,dreg-alpha", OF_CHECK),
         Mode(f"{DREG} --antithetic", ["--alpha", *OF_CHECK]),
-        Mode(f"{DREG} --bias-check --estimator dreg --against stl --draws 40", ["--alpha"]),
+        Mode(f"{DREG} --bias-check --estimator dreg --against iwae --draws 40", ["--alpha"]),
         Mode("--toy", [*TRAINING_OF_ITS_OWN, *OF_CHECK, "--alpha"]),
     ],
     "dvae_sharp": [

@@ -304,6 +304,10 @@ MUTATIONS = {
         ("rodeo", "[(np.sum(g_l, axis=1) / samples) ** 2 for g_l in g]",
          "[g_l**2 for g_l in g]"),
     ),
+    "another slope of the leaky ReLU": (
+        lambda m: slopes_are_exact(m, "rodeo"),
+        ("rodeo", "np.where(h > 0, g, 0.3 * g)", "np.where(h > 0, g, 0.4 * g)"),
+    ),
     "α of the wrong sign": (
         linear_f_has_no_noise,
         ("rodeo", "f_and_c = f + alpha", "f_and_c = f - alpha"),

@@ -230,7 +230,7 @@ def test_rodeo(case, dtype):
         ("discrete_stein_avg_K2", "* (1 - 2 * b) / D", "* (1 - 2 * b) / (D - 1)"),
         ("discrete_stein_output_avg_K3", "return h / (K - 1), h_turned / (K - 1)",
          "return h / K, h_turned / K"),
-        ("discrete_stein_output_avg_K3", "1, 0.3)", "1, 0.4)"),
+        ("discrete_stein_output_avg_K3", "maximum(h, 0.3 * h)", "maximum(h, 0.4 * h)"),
     ],
 )  # fmt: skip
 def test_mutation_of_rodeo_is_rejected(case, old, new):

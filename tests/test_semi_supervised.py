@@ -462,14 +462,14 @@ def read_log(folder):
 def test_run(tmp_path, capsys, unlabelled):
     """What a run leaves and prints; and that its accuracy is that of the classifier's argmax."""
     flags = ["--unlabelled", unlabelled, "--steps", "40", "--log-every", "20", "--lr", ".01"]
-    flags += ["--labels", "10"]
+    flags += ["--labels", "10", "--eval-every", "30"]
     flags += ["--samples", "2"] * (unlabelled == "reinforce")
     flags += ["--no-plots"] * (unlabelled != "gumbel")
     M.semi_supervised.main([*SMALL, *flags, "--out", str(tmp_path / "run")])
     rows = read_log(tmp_path / "run")
     evaluated = {int(row["step"]): (row["valid_accuracy"] != "", row["test_accuracy"] != "")
                  for row in rows}  # fmt: skip
-    assert evaluated == {20: (False, False), 30: (True, False), 40: (True, True)}  # 30: an epoch
+    assert evaluated == {20: (False, False), 30: (True, False), 40: (True, True)}  # 30: --eval-every
     if unlabelled == "gumbel":
         figures = {"analogies.png", "confusion.png", "curves.png", "samples.png"}
         assert figures <= {path.name for path in (tmp_path / "run").iterdir()}
