@@ -469,7 +469,7 @@ def test_run(tmp_path, capsys, unlabelled):
     rows = read_log(tmp_path / "run")
     evaluated = {int(row["step"]): (row["valid_accuracy"] != "", row["test_accuracy"] != "")
                  for row in rows}  # fmt: skip
-    assert evaluated == {20: (False, False), 30: (True, False), 40: (True, True)}  # 30: --eval-every
+    assert evaluated == {20: (False, False), 30: (True, False), 40: (True, True)}
     if unlabelled == "gumbel":
         figures = {"analogies.png", "confusion.png", "curves.png", "samples.png"}
         assert figures <= {path.name for path in (tmp_path / "run").iterdir()}
