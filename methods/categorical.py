@@ -8,7 +8,7 @@ of shape (batch, N, K). Nothing here estimates a gradient; gumbel_softmax.py doe
 import itertools
 import math
 
-from common import InputError, gradients, shaped, stop_gradient, value_of
+from common import InputError, gradients, shaped, softplus, stop_gradient, value_of
 
 import autograd.numpy as np
 from autograd.extend import defjvp, defvjp, primitive
@@ -27,6 +27,10 @@ defvjp(log_softmax, lambda ans, z: lambda g: g - np.exp(ans) * np.sum(g, axis=-1
 defjvp(log_softmax, lambda g, ans, z: g - np.sum(np.exp(ans) * g, axis=-1, keepdims=True))
 
 
+def softmax(z):
+    return np.exp(log_softmax(z))
+
+
 def log_prob(b, a):
     """log Categorical(b | softmax(a)) in nats, summed over the last two axes, (N, K)."""
     return np.sum(b * log_softmax(a), axis=(-2, -1))
@@ -40,6 +44,16 @@ def hard_sample(a, u):
     """b = one_hot(argmax(a + G)) ~ Categorical(softmax(a)), of a tie the first; not traced."""
     z = stop_gradient(a) + gumbel(u)
     return (np.arange(z.shape[-1]) == np.argmax(z, axis=-1)[..., None]).astype(z.dtype)
+
+
+def conditional(a, b, v):
+    """z = log π + G given b = one_hot(argmax z), from uniforms v like a, with π = softmax(a):
+
+    −log(−log v_k / π_k − log v_b), a soft minimum of log π_k + G_k and the top G_b.
+    """
+    G = gumbel(v)
+    top = np.sum(b * G, axis=-1, keepdims=True)
+    return top - (1 - b) * softplus(top - log_softmax(a) - G)
 
 
 def sample(a, u, temperature):

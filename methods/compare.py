@@ -46,6 +46,7 @@ import muprop
 import nvil
 import rebar
 import reinforce
+import reinmax
 import relax
 import rloo
 import rodeo
@@ -66,12 +67,11 @@ import numpy as np
 METHODS = {
     "REINFORCE": (reinforce.estimate, reinforce.init_aux),
     "NVIL": (nvil.estimate, nvil.init_aux),
-    "SimpleMuProp": (
-        partial(muprop.estimate, simple=True),
-        partial(muprop.init_aux, simple=True),
-    ),
+    "SimpleMuProp": (partial(muprop.estimate, simple=True), partial(muprop.init_aux, simple=True)),
     "MuProp": (muprop.estimate, muprop.init_aux),
     "Concrete": (concrete.estimate, concrete.init_aux),
+    "ST": (partial(reinmax.estimate, estimator="st"), reinmax.init_aux),
+    "ReinMax": (reinmax.estimate, reinmax.init_aux),
     "REBAR": (partial(rebar.estimate, adapt="eta"), rebar.init_aux),
     "DynamicREBAR": (rebar.estimate, rebar.init_aux),
     "RLOO": (rloo.estimate, rloo.init_aux),
@@ -85,11 +85,11 @@ METHODS = {
     ),
     "RODEO": (rodeo.estimate, rodeo.init_aux),
 }
-BIASED = {"Concrete"}
+BIASED = {"Concrete", "ST", "ReinMax"}
 ADDED = set()  # by --add
 OTHER_OBJECTIVE = {"VIMCO", "LocalDisARM"}  # the bound of K samples
 TOGETHER = {"RLOO", "DoubleCV", "RODEO", *OTHER_OBJECTIVE}  # use an image's rows together
-COLUMNS = (*paired.COLUMNS, "ms")
+COLUMNS, DRAWS = (*paired.COLUMNS, "ms"), 20_000  # of the toy
 REBARS = ("REBAR", "DynamicREBAR")
 READ_BY = {  # the flags of some methods, and which these are
     "--temperature": ("Concrete", *REBARS, "RELAX"), "--relaxation": ("Concrete", *REBARS),
@@ -205,6 +205,8 @@ TOY = {
     "NVIL": nvil.gradient_samples,
     "MuProp": muprop.gradient_samples,
     "Concrete": concrete.gradient_samples,
+    "ST": partial(reinmax.gradient_samples, estimator="st"),
+    "ReinMax": reinmax.gradient_samples,
     "REBAR": rebar.gradient_samples,
     "RLOO": rloo.gradient_samples,
     "DisARM": disarm.gradient_samples,
@@ -258,7 +260,7 @@ def learned_options(name, f, logits, moments_of):
 
 
 def compare_toy(args):
-    """Exact mean and variance of a single estimate, beside 20,000 measured; T = .5.
+    """Exact mean and variance of a single estimate, beside that of DRAWS; T = .5.
 
     Of one sample, but of --samples for RLOO and VIMCO; the column f has the evaluations.
     """
@@ -271,8 +273,8 @@ def compare_toy(args):
         f = lambda b, t=target: anp.sum((b - t) ** 2, axis=-1)
         for theta in (0.1, 0.3, 0.5, 0.7, 0.9):
             logits = np.array([float(logit(theta))])
-            noise = np.clip(rng.random((2, 20_000, 1)), 1e-6, 1 - 1e-6)
-            together = np.clip(rng.random((2, 20_000, K, 1)), 1e-6, 1 - 1e-6)
+            noise = np.clip(rng.random((2, DRAWS, 1)), 1e-6, 1 - 1e-6)
+            together = np.clip(rng.random((2, DRAWS, K, 1)), 1e-6, 1 - 1e-6)
             for name in names:
                 samples, exact = TOY[name], toy_gradient(name, f, logits, K)
                 u, v, weights = toy_nodes(name, logits, K)

@@ -10,7 +10,9 @@ f(h) is log p(x|h) and, by --objective: "kl", −KL(q(b|x) || p(b)) of the discr
 "log-mass", Σ h (log p − log q); "density", log p(y) − log q(y) with the densities of y = log h, the
 only bound, on a relaxed model. --straight-through: hard forward, relaxed backward. T is fixed,
 annealed or learned, by ascent on f(h), which only "density" does not reward for a T that runs away.
-With --samples m, f is log (1/m) Σ_i exp f(h_i).
+With --samples m, f is log (1/m) Σ_i exp f(h_i). --estimator st, st-gumbel (straight-through again),
+gumbel-rao and reinmax: h is hard, with a slope of reinmax.py. unordered and sum-and-sample draw no
+value twice, see unordered.py.
 
 --estimator reinforce (with m > 1: VIMCO), nvil and rebar take hard b and are unbiased, NVIL up to
 a scale. REBAR draws z̃ given b: G(v) for the class chosen, log π + G(v) truncated there for the
@@ -26,10 +28,13 @@ bits for grey targets. Their paper has 20 × 10, and anneals.
 import math
 from functools import partial
 
+import reinmax
+import unordered
 import vimco
 from categorical import (
     CategoricalToy,
     check_samples,
+    conditional,
     exact_gradient,
     gumbel,
     hard_sample,
@@ -48,7 +53,6 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     mlp,
     one_of,
     sigmoid,
-    softplus,
     stop_gradient,
 )
 from concrete import positive
@@ -68,13 +72,14 @@ OBJECTIVES = ("kl", "log-mass", "density")
 
 
 def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_through=False,
-                   prior_temperature=0.4, samples=1):  # fmt: skip
+                   hard=None, prior_temperature=0.4, samples=1):  # fmt: skip
     """f(b) and f(h), (batch / samples,) in nats, and gradients of mean f(h): like params, of log T.
 
     Every image is in `samples` consecutive rows of x. `noise` holds a pair (u, v) of uniforms per
-    layer; v is not used. Raises InputError where f is not defined.
+    layer. With `hard`, the function reinmax.classes, h is what that makes of a layer's logits, its
+    pair and T; without it v is not used. Raises InputError where f is not defined.
     """
-    check(model.task, objective, straight_through, samples)
+    check(model.task, objective, straight_through or hard, samples)
     u = [u_i for u_i, _ in noise]
     multi_sample = lambda f: log_mean_exp(np.reshape(f, (-1, samples)), axis=1)
 
@@ -83,6 +88,8 @@ def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_t
         T, y = np.exp(log_T), []
 
         def relax(layer, a):
+            if hard:
+                return hard(a, *noise[layer], T=T)
             y.append(sample(a, u[layer], T))
             h = np.exp(y[layer])
             return hard_sample(a, u[layer]) + (h - stop_gradient(h)) if straight_through else h
@@ -111,7 +118,10 @@ def check(task, objective, straight_through, samples):
     """Raise InputError where f(h) is not defined."""
     one_of("objective", objective, OBJECTIVES)
     if task == "generate" and objective == "density" and straight_through:
-        raise InputError("--straight-through: hard samples have no density; leave one of them away")
+        raise InputError(
+            "--objective: 'density' is that of a relaxed h, which --straight-through and "
+            "the estimators of reinmax.py make hard; take 'kl' or 'log-mass'"
+        )
     if task == "generate" and objective == "kl" and samples > 1:
         raise InputError("--samples: 'kl' is for one; add --objective log-mass or density")
 
@@ -275,13 +285,8 @@ def coupled_difference(a, u):
 
 
 def independent_pair(a, u, v):
-    """z and z̃ (2, batch, N, K), z̃ being a draw given b = one_hot(argmax z) with its own noise v.
-
-    −log(−log v_k / π_k − log v_b), a soft minimum of log π_k + G_k and the top G_b.
-    """
-    log_pi, b, G = log_softmax(a), hard_sample(a, u), gumbel(v)
-    top = np.sum(b * G, axis=-1, keepdims=True)
-    return np.array([log_pi + gumbel(u), top - (1 - b) * softplus(top - log_pi - G)])
+    """z and z̃ (2, batch, N, K), z̃ being a draw given b = one_hot(argmax z) with its own noise v."""
+    return np.array([log_softmax(a) + gumbel(u), conditional(a, hard_sample(a, u), v)])
 
 
 def init_rebar(rng, model, temperature=0.5):
@@ -311,15 +316,18 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
     """n independent single-sample estimates of d/dlogits E[f(b)], by that --estimator: (n, D, K).
 
     f maps one-hots (n, D, K) to (n,). `logits` has shape (D, K), the uniforms u and v (n, D, K); v
-    only matters for conditional "independent". Options are those of gumbel_softmax or of rebar.
-    Raises InputError, a ValueError, for other shapes and options.
+    only matters for conditional "independent" and "gumbel-rao". Options are those of gumbel_softmax
+    or of rebar, or of reinmax.hard. Raises InputError, a ValueError, for other
+    shapes and options.
     """
-    one_of("estimator", estimator, ("gumbel-softmax", "reinforce", "rebar"))
+    one_of("estimator", estimator, ("gumbel-softmax", *reinmax.ESTIMATORS, "reinforce", "rebar"))
     logits, u, v = check_samples(logits, u, v)
     positive("temperature", temperature)
     tiled, x = [np.tile(logits, (len(u), 1, 1))], np.zeros((len(u), 0))  # a gradient per sample
     model, noise = CategoricalToy(f), [(u, v)]
-    if estimator == "gumbel-softmax":
+    if estimator in reinmax.ESTIMATORS:
+        options = {"hard": reinmax.hard(estimator, **options)}
+    if estimator == "gumbel-softmax" or "hard" in options:
         grads = gumbel_softmax(model, tiled, x, noise, np.log(temperature), **options)[2]
     elif estimator == "reinforce":
         _, grads = score_function(model, tiled, x, noise, lambda f: baseline)
@@ -383,9 +391,14 @@ def refuse_unread(p, args):
     """Refuse the flags that these estimators, objectives and tasks do not read."""
     mode = f"with --estimator {args.estimator}"
     if args.estimator != "gumbel-softmax":
-        p.unread(mode, "--objective", "--straight-through", "--prior-temperature", "--anneal-rate",
-                 "--anneal-every", "--min-temperature", "--learn-temperature")  # fmt: skip
-    if args.estimator in ("reinforce", "nvil"):
+        p.unread(mode, "--straight-through", "--prior-temperature", "--learn-temperature")
+    if args.estimator not in ("gumbel-softmax", *reinmax.ESTIMATORS):
+        p.unread(mode, "--objective", "--anneal-rate", "--anneal-every", "--min-temperature")
+    if args.estimator not in reinmax.ESTIMATORS:
+        p.unread(mode, "--forward-temperature")
+    if args.estimator != "gumbel-rao":
+        p.unread("without --estimator gumbel-rao", "--inner")
+    if args.estimator in ("reinforce", "nvil", *unordered.ESTIMATORS):
         p.unread(mode, "--temperature")
     if args.estimator != "rebar":
         p.unread(mode, "--noise")
@@ -403,7 +416,14 @@ def main(argv=None):
     p = cli.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
                    digits=digits, full=full, goal="log-mean-exp")  # fmt: skip
     T, small = cli.TEMPERATURE, cli.number(int, 1, 10**4)
-    estimators = "gumbel-softmax", "reinforce", "nvil", "rebar"
+    estimators = (
+        "gumbel-softmax",
+        *reinmax.ESTIMATORS,
+        "reinforce",
+        *unordered.ESTIMATORS,
+        "nvil",
+        "rebar",
+    )
     p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
     p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=small)
     p.flag("--classes", "K, classes of a variable", 10, type=small)
@@ -413,8 +433,10 @@ def main(argv=None):
     p.flag("--prior", "p(b)", choices=("uniform", "learned"))
     p.flag("--objective", "f(h), see above", choices=OBJECTIVES)
     p.flag("--straight-through", "hard forward, relaxed backward", action="store_true")
-    p.flag("--temperature", "T, or its first value; default: 0.5, with density 2/3, annealed 1",
-           type=T)  # fmt: skip
+    p.flag("--temperature", "T, or its first value; default: 0.5, with density 2/3, annealed or "
+           "with an estimator of reinmax.py 1", type=T)  # fmt: skip
+    p.flag("--forward-temperature", "F of reinmax.py", 1.0, type=T)
+    p.flag("--inner", "M of gumbel-rao", 10, type=cli.number(int, 1, 10_000), metavar="M")
     p.flag("--prior-temperature", "T of p(y), with density", 0.4, type=T)
     p.flag("--anneal-rate", "R: T = max(minimum, T exp(-R step)); Jang et al.: 1e-5 to 1e-4",
            type=cli.RATE)  # fmt: skip
@@ -432,15 +454,23 @@ def main(argv=None):
         p.reads_only("with --toy", "--toy")
         return toy(args)
     refuse_unread(p, args)
-    generate, relaxed = args.task == "generate", args.estimator == "gumbel-softmax"
-    args.layers = args.layers or (1 if generate else 2)
+    generate, hard = args.task == "generate", args.estimator in reinmax.ESTIMATORS
+    relaxed = hard or args.estimator == "gumbel-softmax"
+    distinct = args.estimator in unordered.ESTIMATORS
+    args.layers = args.layers or (1 if generate or distinct else 2)
     args.hidden = ([512, 256] if generate else []) if args.hidden is None else args.hidden
     default_T = 2 / 3 if relaxed and args.objective == "density" else 0.5
-    args.temperature = args.temperature or (1.0 if args.anneal_rate else default_T)
-    if generate and args.layers > 1:
-        p.error("--layers: --task generate has one")
+    args.temperature = args.temperature or (1.0 if args.anneal_rate or hard else default_T)
+    if (generate or distinct) and args.layers > 1:
+        p.error(
+            f"--layers: --{'task generate' if generate else f'estimator {args.estimator}'} has one"
+        )
+    if distinct and not 2 <= args.samples <= min(unordered.MOST, args.classes**args.variables):
+        p.error(
+            f"--samples: --estimator {args.estimator} takes 2 to {unordered.MOST} different ones"
+        )
     if args.estimator in ("nvil", "rebar") and args.samples > 1:
-        p.error("--samples: only for --estimator gumbel-softmax and reinforce")
+        p.error("--samples: not for --estimator nvil and rebar")
     if args.learn_temperature and args.anneal_rate:
         p.error("--learn-temperature: leave it or --anneal-rate away")
     if args.anneal_rate and args.min_temperature >= args.temperature:
@@ -448,7 +478,7 @@ def main(argv=None):
     if args.estimator == "reinforce" and args.batch_size * args.samples < 2:
         p.error("--batch-size: the leave-one-out baseline needs two rows")
     if relaxed:
-        check(args.task, args.objective, args.straight_through, args.samples)
+        check(args.task, args.objective, args.straight_through or hard, args.samples)
     data = load_dataset(args.dataset, args.dynamic_binarization)
     model = CategoricalNet(data.train_mean, args.variables, args.classes, args.layers, args.hidden,
                            args.prior == "learned", args.task)  # fmt: skip
@@ -457,13 +487,17 @@ def main(argv=None):
     options = take("objective", "straight_through", "prior_temperature", "samples")
     options |= {"annealing": annealing} | take("learn_temperature")
     start = take("temperature")
+    if hard:
+        options["hard"] = reinmax.hard(args.estimator, **take("forward_temperature", "inner"))
+    through = partial(estimate, **options), partial(init_aux, **start), report
     ours = {
-        "gumbel-softmax": (partial(estimate, **options), partial(init_aux, **start), report),
         "reinforce": (partial(reinforce, **take("samples")), lambda rng, model: []),
+        **{name: (partial(unordered.estimate, estimator=name, **take("samples")),
+                  unordered.init_aux) for name in unordered.ESTIMATORS},
         "nvil": (nvil, init_nvil),
         "rebar": (partial(adaptive_rebar, **take("conditional")), partial(init_rebar, **start),
                   report_rebar),
-    }[args.estimator]  # fmt: skip
+    }.get(args.estimator, through)  # fmt: skip
     rate = lambda step: 0.9 ** (step // 1000)  # as in the notebook
     adam = {"beta2": 0.999}
     return fit(Trainer(args, data, model, *ours, adam=adam, rate=rate, keep_best=args.early_stop))

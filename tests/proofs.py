@@ -7,6 +7,7 @@ have to reject.
 
 import ast
 import graphlib
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,6 +19,12 @@ from autograd.tracer import getval
 
 METHODS = Path(__file__).resolve().parents[1] / "methods"
 FALSE_ALARM = 1e-6  # of one Monte Carlo test, over all the numbers that it compares
+
+
+def heed():
+    """For preexec_fn: a shell starts background jobs with SIGINT ignored, nohup with SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def imports():

@@ -256,6 +256,8 @@ RIGHT = {
     "RELAX": ("relax", {"eta": 0.7}, {}),
     "RELAX, independent": ("relax", {"conditional": "independent"}, {}),
     "REINFORCE, classes": ("gumbel_softmax", {"estimator": "reinforce"}, CATEGORICAL),
+    "unordered set": ("unordered", {}, CATEGORICAL | THREE),
+    "sum and sample": ("unordered", {"estimator": "sum-and-sample"}, CATEGORICAL | THREE),
     "REBAR, classes": ("gumbel_softmax", {"estimator": "rebar", "eta": 0.7}, CATEGORICAL),
     "REBAR, classes, independent": (
         "gumbel_softmax", {"estimator": "rebar", "conditional": "independent"}, CATEGORICAL,
@@ -268,6 +270,9 @@ BIASED = {
     "Concrete": ("concrete", {}, {}),
     "Concrete, cold": ("concrete", {"temperature": 0.1}, {}),
     "Concrete, straight-through": ("concrete", {"straight_through": True}, {}),
+    "ST": ("reinmax", {"estimator": "st"}, {}),
+    "ReinMax": ("reinmax", {}, {}),
+    "Gumbel-Rao": ("reinmax", {"estimator": "gumbel-rao"}, {}),
     "Gumbel-Softmax": ("gumbel_softmax", {}, CATEGORICAL),
     "Gumbel-Softmax, straight-through": (
         "gumbel_softmax", {"straight_through": True}, CATEGORICAL,
@@ -344,6 +349,8 @@ RIGHT_MODELS = {
 }
 BIASED_MODELS = {
     "Concrete": ("concrete", {}, {}),
+    "ST": ("reinmax", {}, {"estimator": "st"}),
+    "ReinMax": ("reinmax", {}, {}),
     "REBAR, as released": ("rebar", {}, {"as_released": True}),
     "NVIL, normalized": ("nvil", {}, {"normalize": True}),
     "GRPO": ("rloo", {}, {"baseline": "grpo", "how": THREE}),

@@ -112,7 +112,8 @@ def test_the_followed_trajectory_is_the_plain_run(tmp_path):
 def test_concrete_is_found_biased_and_the_variances_are_in_order(tmp_path):
     """800 steps on digits, seed 0: only Concrete's bias stands out of the noise of its averages.
 
-    What of the others is not 1 is chance: seeds 0 to 4 have .98 to 1.03, Concrete 2.12 to 2.14.
+    What of the others is not 1 is chance: seeds 0 to 4 have .98 to 1.03, Concrete 2.12 to 2.14. The
+    bias of ST and ReinMax is below that noise.
     """
     flags = ["--steps", 800, "--samples", 1, "--eval-samples", 5]
     code, *_ = run("compare", *flags, "--out", tmp_path / "run")
@@ -173,25 +174,27 @@ def test_resumed_comparison(tmp_path):
 
 
 def test_toy_table(tmp_path):
-    """Exact means equal the exact gradient for all but Concrete; measured variances agree (6 %,
+    """Exact means equal the exact gradient, but for Concrete and ST; measured variances agree (6 %,
     20,000 samples). The orders that theory promises hold; NVIL ≤ REINFORCE it does not promise."""
     code, _, err = run("compare", "--toy", "--out", tmp_path / "toy")
     assert (code, err) == (0, "")
     with open(tmp_path / "toy" / "log.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 150
-    variance, far = {}, 0
+    assert len(rows) == 180
+    variance, far = {}, {"Concrete": 0, "ST": 0}
     for row in rows:
         key = row["target"], row["theta"]
         exact, mean = float(row["exact"]), float(row["mean"])
-        if row["method"] == "Concrete":
-            far += abs(mean - exact) > 0.003
+        if row["method"] in far:
+            far[row["method"]] += abs(mean - exact) > 0.003
         else:
             assert abs(mean - exact) < 1e-6
         values = float(row["variance"]), float(row["measured_variance"])
         assert values[1] == pytest.approx(values[0], rel=0.06, abs=1e-12)
         variance[key, row["method"]] = values[0]
-    assert far == 14  # but for t = .499, θ = .5, where the relaxation is all but symmetric
+    # Concrete is not far off at t = .499, θ = .5, where the relaxation is all but symmetric; ST is
+    # exact at θ = .5
+    assert far == {"Concrete": 14, "ST": 12}
     worse = 0
     for key in {key for key, _ in variance}:
         nvil = variance[key, "NVIL"]

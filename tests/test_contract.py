@@ -19,6 +19,9 @@ quadratic = proofs.quadratic
 SINGLE = {
     "reinforce": {}, "nvil": {}, "muprop": {}, "concrete": {}, "rebar": {}, "disarm": {},
     "relax": {}, "relax black box": {"black_box": True},
+    "reinmax": {}, "reinmax st": {"estimator": "st"},
+    "reinmax st-gumbel": {"estimator": "st-gumbel"},
+    "reinmax gumbel-rao": {"estimator": "gumbel-rao"},
     "relax independent": {"conditional": "independent"},
     "rebar independent": {"conditional": "independent"}, "muprop simple": {"simple": True},
     "concrete straight-through": {"straight_through": True},
@@ -29,7 +32,8 @@ SEVERAL = {
     "rodeo": {}, "rodeo double-cv": {"estimator": "double-cv"},
 }  # fmt: skip
 ALL = SINGLE | SEVERAL
-DIFFERENTIABLE = ("concrete", "rebar", "rebar independent", "concrete straight-through", "relax")
+DIFFERENTIABLE = ("concrete", "rebar", "rebar independent", "concrete straight-through", "relax",
+                  "reinmax", "reinmax gumbel-rao")  # fmt: skip
 
 
 def call(name, f=quadratic, logits=L, u=None, v=None, **options):
@@ -130,6 +134,7 @@ def test_temperatures_and_choices(name):
         "rloo": [("baseline", "batch")], "vimco": [("mean", "harmonic")],
         "disarm": [("estimator", "u2g")],
         "rodeo": [("estimator", "stein"), ("alpha", [0.1]), ("beta", np.nan), ("rho", [L])],
+        "reinmax": [("estimator", "gst"), ("temperature", 0.0), ("forward_temperature", np.nan)],
         "relax": [("conditional", "indep"), ("temperature", 0.0), ("rho", [L])],
     }  # fmt: skip
     for argument, value in wrong.get(module, []):

@@ -14,6 +14,7 @@ import urllib.request
 import common
 import mirror
 import numpy as np
+import proofs
 import pytest
 from harness import data
 from mirror import FILES, IMAGES, ROOT
@@ -526,9 +527,7 @@ def start(site, code=""):
         download.main(["binarized-mnist", "--out", {str(site.out)!r}])
     """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # a shell starts background jobs with SIGINT ignored, and children inherit that
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([sys.executable, "-c", script], preexec_fn=heed, **pipes)
+    return subprocess.Popen([sys.executable, "-c", script], preexec_fn=proofs.heed, **pipes)
 
 
 def test_kill_9_while_writing(site):

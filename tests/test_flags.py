@@ -49,7 +49,7 @@ VALUES = {
     "--track": "stl rws", "--beta": "8",
     "--width": "6", "--chains": "6", "--sweeps": "2", "--ais-chains": "5",
     "--ais-temperatures": "4", "--ovis": "0.5", "--mean": "arithmetic", "--follow": "NVIL",
-    "--pairs": "5",
+    "--pairs": "5", "--forward-temperature": "2", "--inner": "3",
 }  # fmt: skip
 
 
@@ -69,6 +69,7 @@ SEMI = "--steps 3 --batch-size 8 --hidden 4 --z 2 --eval-samples 2 --lr 0.1 --la
 CLASSES = "--steps 3 --batch-size 8 --variables 2 --classes 3 --eval-samples 2 --lr 0.1"
 RELAXED = ["--straight-through", "--learn-temperature", "--objective", "--prior-temperature",
            "--anneal-rate", "--anneal-every", "--min-temperature"]  # fmt: skip
+OF_REINMAX = ["--forward-temperature", "--inner"]
 REBAR = ["--as-released", "--control-variate"]  # they differ from two layers on
 TWO = f"{SMALL} --layers 2"
 DREG = (
@@ -128,6 +129,12 @@ MODES = {
         Mode(f"{SMALL} --anneal-rate 0.2", ["--target", "--temperature", "--prior-temperature"]),
         Mode(TOY, [*TRAINING, "--objective", "--prior-temperature", "--min-temperature"]),
     ],
+    "reinmax": [
+        Mode(TWO, ["--target", "--inner"]),
+        Mode(f"{SMALL} --task predict --estimator st", ["--target", "--inner"]),
+        Mode(f"{SMALL} --estimator gumbel-rao", ["--target"]),
+        Mode(TOY, [*TRAINING, "--inner"]),
+    ],
     "rebar": [
         Mode(TWO, ["--target"]),
         Mode(f"{TWO} --task predict", ["--target"]),
@@ -161,25 +168,39 @@ MODES = {
              [*TRAINING, *compare.READ_BY, "--target", "--methods", "--follow", "--steps", "--lr"]),
     ],
     "gumbel_softmax": [
-        Mode(CLASSES, ["--layers", "--samples", "--noise", "--prior-temperature", "--anneal-every",
-                       "--min-temperature"]),
+        Mode(CLASSES, [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+                       "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --objective log-mass",
-             ["--layers", "--noise", "--prior-temperature", "--anneal-every", "--min-temperature"]),
+             [*OF_REINMAX, "--layers", "--noise", "--prior-temperature", "--anneal-every",
+              "--min-temperature"]),
         Mode(f"{CLASSES} --objective density",
-             ["--layers", "--noise", "--straight-through", "--anneal-every", "--min-temperature"]),
+             [*OF_REINMAX, "--layers", "--noise", "--straight-through", "--anneal-every",
+              "--min-temperature"]),
         Mode(f"{CLASSES} --anneal-rate 0.2 --anneal-every 2",
-             ["--layers", "--samples", "--noise", "--prior-temperature", "--learn-temperature"]),
+             [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+              "--learn-temperature"]),
         Mode(f"{CLASSES} --learn-temperature",
-             ["--layers", "--samples", "--noise", "--prior-temperature", "--anneal-rate",
-              "--anneal-every", "--min-temperature"]),
+             [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+              "--anneal-rate", "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --task predict",
-             ["--noise", "--objective", "--prior", "--prior-temperature",
+             [*OF_REINMAX, "--noise", "--objective", "--prior", "--prior-temperature",
               "--anneal-every", "--min-temperature"]),
+        Mode(f"{CLASSES} --estimator reinmax --anneal-rate 0.2 --anneal-every 2",
+             ["--inner", "--layers", "--samples", "--noise", "--straight-through",
+              "--learn-temperature", "--prior-temperature"]),
+        Mode(f"{CLASSES} --estimator gumbel-rao --objective log-mass --samples 2 --anneal-rate 0.2"
+             " --anneal-every 2",
+             ["--layers", "--noise", "--straight-through", "--learn-temperature",
+              "--prior-temperature"]),
         Mode(f"{CLASSES} --estimator reinforce",
-             ["--layers", "--noise", "--temperature", *RELAXED]),
+             [*OF_REINMAX, "--layers", "--noise", "--temperature", *RELAXED]),
+        Mode(f"{CLASSES} --estimator unordered --samples 2",
+             [*OF_REINMAX, "--layers", "--noise", "--temperature", *RELAXED]),
+        Mode(f"{CLASSES} --task predict --estimator sum-and-sample --samples 2",
+             [*OF_REINMAX, "--layers", "--noise", "--temperature", "--prior", *RELAXED]),
         Mode(f"{CLASSES} --estimator nvil",
-             ["--layers", "--samples", "--noise", "--temperature", *RELAXED]),
-        Mode(f"{CLASSES} --estimator rebar", ["--layers", "--samples", *RELAXED]),
+             [*OF_REINMAX, "--layers", "--samples", "--noise", "--temperature", *RELAXED]),
+        Mode(f"{CLASSES} --estimator rebar", [*OF_REINMAX, "--layers", "--samples", *RELAXED]),
         Mode("--toy", ["*"]),
     ],
     "dreg": [
@@ -223,6 +244,7 @@ def images(tmp_path_factory):
         patch.setattr(data, "ROOT", root)
         nodes = lambda logits, n_u, n_v=1: common.quadrature(logits, 20, min(n_v, 4))
         patch.setattr(compare, "quadrature", nodes)  # its toy takes seconds
+        patch.setattr(compare, "DRAWS", 100)
         patch.setattr(dreg.toy, "__defaults__", ((1, 2, 3, 4, 5, 6, 7),))  # and so does this one
         patch.setattr(compare, "time", SimpleNamespace(perf_counter=lambda: 0.0))
         yield

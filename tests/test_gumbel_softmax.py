@@ -1006,11 +1006,12 @@ MUTATIONS = {
     ),
     "not truncated": (
         independent_rebar_is_exact,
-        ("top - (1 - b) * softplus(top - log_pi - G)", "b * top + (1 - b) * (log_pi + G)"),
+        ("top - (1 - b) * softplus(top - log_softmax(a) - G)",
+         "b * top + (1 - b) * (log_softmax(a) + G)"),
     ),
     "truncated without π": (
         independent_rebar_is_exact,
-        ("softplus(top - log_pi - G)", "softplus(top - G)"),
+        ("softplus(top - log_softmax(a) - G)", "softplus(top - G)"),
     ),
     "T's gradient lost": (
         variance_gradient_is_exact,

@@ -23,9 +23,7 @@ def start(method, *flags, code=None, methods=proofs.METHODS):
     program = [path] if code is None else ["-c", f"import sys\n{code}", path]
     command = [sys.executable, *program, *map(str, flags)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # a shell starts background jobs with SIGINT ignored, and children inherit that
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, preexec_fn=heed, **pipes)
+    return subprocess.Popen(command, preexec_fn=proofs.heed, **pipes)
 
 
 def run(method, *flags, **options):

@@ -35,10 +35,9 @@ def command(words, out):
 
 
 def start(words, out):
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     program = [sys.executable, str(proofs.METHODS / "sweep.py"), *command(words, out)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(program, preexec_fn=heed, **pipes)
+    return subprocess.Popen(program, preexec_fn=proofs.heed, **pipes)
 
 
 def done(words, out):

@@ -27,7 +27,7 @@ STYLES = {
     "MuProp": (GREEN, "-", "^"), "SimpleMuProp": (GREEN, "--", "v"),
     # relaxations and other biased gradients
     "Concrete": (ORANGE, "-", "X"), "straight-through": (ORANGE, "--", "P"),
-    "ReinMax": (ORANGE, ":", "*"),
+    "ReinMax": (ORANGE, ":", "*"), "ST": (ORANGE, "--", "P"),
     # the relaxation as a control variate, and learned ones
     "REBAR": (RED, "--", "d"), "DynamicREBAR": (RED, "-", "h"),
     "RELAX": (PINK, "-", "p"), "RODEO": (PINK, "--", "<"),

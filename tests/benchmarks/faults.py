@@ -34,7 +34,8 @@ PAIR = [*NET, "--samples", "2"]
 GAUSS = ["--hidden", "8", "--latent", "3", "--samples", "4", "--eval-samples", "5",
          "--test-samples", "10"]  # fmt: skip
 PROGRAMS = {
-    **{name: (name, NET) for name in ("reinforce", "nvil", "muprop", "concrete", "rebar", "relax")},
+    **{name: (name, NET) for name in ("reinforce", "nvil", "muprop", "concrete", "rebar", "relax",
+                                    "reinmax")},
     **{name: (name, PAIR) for name in ("rloo", "vimco", "rodeo")},
     "disarm": ("disarm", NET),
     "compare": ("compare", [*PAIR, "--methods", "REINFORCE,REBAR", "--follow", "REBAR"]),
