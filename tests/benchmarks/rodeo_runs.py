@@ -1,4 +1,4 @@
-"""RLOO, DisARM and ARMS on dynamic MNIST, in the configuration of another code base's logs.
+"""Six estimators on dynamic MNIST, in the configuration of another code base's logs.
 
 The configuration of github.com/thjashin/rodeo (TensorFlow): a VAE of 200 bits with a fixed prior,
 nets 784-200-200-200 and back with LeakyReLU .3 (or affine maps), Glorot's initialisation, no
@@ -10,7 +10,8 @@ variance of the encoder's gradient a moving average (decay .999, from 0, not deb
 
 One JSON file a run; a run that has its file is not repeated. Needs data/mnist.npz. With --theirs
 (their logs: a list "runs" with "estimator", "K", "encoder_type", "seed" and "rows") and --result it
-writes both side by side to data/results/rodeo_runs.json, and prints the table of means.
+writes both side by side to data/results/rodeo_runs.json, and prints the table of means. Rows of
+estimators without runs in DIR are kept as the file has them.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "methods"))
 
 import disarm
+import relax
 import rloo
+import rodeo
 from harness.data import binarize, load_dataset
 from harness.diagnostics import GradientVariance
 from harness.models import SBN, multi_sample_bound
@@ -36,14 +39,27 @@ from harness.trainer import Trainer
 import numpy as np
 
 
-# encoder, label, rows of an image, estimator
+def double_cv(K):
+    """What RUNS says of Double CV with K samples."""
+    options = {"estimator": "double-cv"}
+    return (K, partial(rodeo.estimate, samples=K, **options), partial(rodeo.init_aux, **options))
+
+
+nothing = lambda rng, model: []
+# encoder, label, rows of an image, estimator, what it learns
 RUNS = [
-    ("nonlinear", "RLOO-2", 2, partial(rloo.estimate, samples=2)),
-    ("nonlinear", "DisARM-2", 1, disarm.estimate),
-    ("nonlinear", "RLOO-3", 3, partial(rloo.estimate, samples=3)),
-    ("nonlinear", "ARMS-3", 3, partial(disarm.estimate, estimator="arms", samples=3)),
-    ("linear", "RLOO-2", 2, partial(rloo.estimate, samples=2)),
-    ("linear", "DisARM-2", 1, disarm.estimate),
+    ("nonlinear", "RLOO-2", 2, partial(rloo.estimate, samples=2), nothing),
+    ("nonlinear", "DisARM-2", 1, disarm.estimate, nothing),
+    ("nonlinear", "DoubleCV-2", *double_cv(2)),
+    ("nonlinear", "RODEO-2", 2, partial(rodeo.estimate, samples=2), rodeo.init_aux),
+    ("nonlinear", "RELAX-1", 1, relax.estimate, partial(relax.init_aux, temperature=0.1)),
+    ("nonlinear", "RLOO-3", 3, partial(rloo.estimate, samples=3), nothing),
+    ("nonlinear", "ARMS-3", 3, partial(disarm.estimate, estimator="arms", samples=3), nothing),
+    ("nonlinear", "DoubleCV-3", *double_cv(3)),
+    ("nonlinear", "RODEO-3", 3, partial(rodeo.estimate, samples=3), rodeo.init_aux),
+    ("linear", "RLOO-2", 2, partial(rloo.estimate, samples=2), nothing),
+    ("linear", "DisARM-2", 1, disarm.estimate, nothing),
+    ("linear", "DoubleCV-2", *double_cv(2)),
 ]
 
 
@@ -57,7 +73,7 @@ def local_order(n, buffer, rng):
     return np.array(order + list(rng.permutation(waiting)))
 
 
-def run(data, encoder, samples, estimate, seed, steps, buffer=None):
+def run(data, encoder, samples, estimate, init_aux, seed, steps, buffer=None):
     """The rows of one run: step, bound (nats), ln variance, seconds of training so far."""
     network = {"activation": "leaky-relu", "slope": 0.3} if encoder == "nonlinear" else {}
     model = SBN(data.train_mean, nonlinear=encoder == "nonlinear", **network, centring=False,
@@ -72,7 +88,7 @@ def run(data, encoder, samples, estimate, seed, steps, buffer=None):
         return bound, grads, aux_grads
 
     adam = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-7}
-    trainer = Trainer(args, data, model, watched, lambda rng, model: [], adam=adam)
+    trainer = Trainer(args, data, model, watched, init_aux, adam=adam)
     variance = GradientVariance(sum(p.size for p in trainer.params[:n]))
     rows, seconds = [], 0.0
     for step in range(steps + 1):
@@ -106,6 +122,8 @@ def side_by_side(out, theirs):
         mine = [r["rows"] for r in ours if (r["encoder"], r["estimator"]) == (encoder, label)]
         same = lambda r: (r["encoder_type"], r["estimator"], r["K"]) == (encoder, name, int(K))
         others = [r["rows"] for r in theirs["runs"] if same(r)]
+        if not mine:
+            continue
         for step in (1000, 2000, 3000):
             row = {"encoder": encoder, "estimator": label, "step": step}
             keys = {"bound": "objective_elbo_train50000", "ln_variance": "variance"}
@@ -136,12 +154,12 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     data = load_dataset("mnist-grey", dynamic=True)
     for seed in args.seeds:
-        for encoder, label, samples, estimate in RUNS:
+        for encoder, label, samples, estimate, init_aux in RUNS:
             path = args.out / f"{encoder}-{label}-{seed}.json"
             if path.exists() or args.only not in path.name:
                 continue
             print(path.name, flush=True)
-            rows = run(data, encoder, samples, estimate, seed, args.steps, args.buffer)
+            rows = run(data, encoder, samples, estimate, init_aux, seed, args.steps, args.buffer)
             result = {"encoder": encoder, "estimator": label, "seed": seed, "rows": rows}
             path.write_text(json.dumps(result), encoding="utf-8")
     if args.theirs:
@@ -151,7 +169,10 @@ def main():
             print("| {encoder} | {estimator} | {step} | {bound_ours:.1f} | {bound_theirs:.1f} "
                   "| {ln_variance_ours:.2f} | {ln_variance_theirs:.2f} |".format(**row),
                   row["bound_agrees"], row["ln_variance_agrees"])  # fmt: skip
-        args.result.write_text(json.dumps({"table": table}, indent=1), encoding="utf-8")
+        key = lambda row: (row["encoder"], row["estimator"], row["step"])
+        before = json.loads(args.result.read_text("utf-8"))["table"] if args.result.exists() else []
+        rows = {key(row): row for row in [*before, *table]}
+        args.result.write_text(json.dumps({"table": [*rows.values()]}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
