@@ -351,6 +351,8 @@ def test_every_flag_has_an_effect_or_is_refused(program, mode, tmp_path):
         if name == "--tensorboard" and not importlib.util.find_spec("tensorboardX"):
             continue
         words = [*plain, *quiet, name, *other_value(action, plain)]
+        if name == "--bias-check":
+            words += ["--draws", "30"]  # instead of thousands
         if name == "--no-plots" and not everything:
             words = plain  # the others are without figures, so this one is with them
         line = refusal(program, words, folder)
