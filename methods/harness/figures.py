@@ -28,6 +28,9 @@ STYLES = {
     # relaxations and other biased gradients
     "Concrete": (ORANGE, "-", "X"), "straight-through": (ORANGE, "--", "P"),
     "ReinMax": (ORANGE, ":", "*"), "ST": (ORANGE, "--", "P"),
+    "ST-Gumbel": (PINK, "-", "s"), "Gumbel-Rao": (BLUE, "--", "o"),
+    # classes without replacement
+    "unordered": (GREEN, "-", "^"), "sum-and-sample": (SKY, "--", "D"),
     # the relaxation as a control variate, and learned ones
     "REBAR": (RED, "--", "d"), "DynamicREBAR": (RED, "-", "h"),
     "RELAX": (PINK, "-", "p"), "RODEO": (PINK, "--", "<"),

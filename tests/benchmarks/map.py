@@ -173,11 +173,11 @@ def panel(axis, rows, title):
     left = min(max(row["bias"], row["floor"]) for row in biased) / 5
     heights = np.log10([row["variance"] for row in unbiased])
     every = np.log10([row["variance"] for row in rows])
-    places = spread(heights, 0.047 * (every.max() - every.min()))
+    places = spread(heights, 0.04 * (every.max() - every.min()))
     for k, (row, place) in enumerate(zip(unbiased, places)):
         look = figures.style(row["estimator"], k)
         axis.plot(left, row["variance"], look["marker"], color=look["color"], ms=7, clip_on=False,
-                  mec="white", zorder=3)  # fmt: skip
+                  mec="white", mew=0.6, zorder=3)  # fmt: skip
         axis.annotate(row["estimator"], (left, row["variance"]), (left * 1.35, 10**place),
                       fontsize=8.5, va="center", arrowprops={"arrowstyle": "-", "lw": 0.5,
                                                              "color": "0.6"})  # fmt: skip
@@ -185,13 +185,16 @@ def panel(axis, rows, title):
         of_name = [row for row in biased if row["estimator"] == name]
         look = figures.style(name, k)
         bias = [max(row["bias"], row["floor"]) for row in of_name]
-        axis.plot(bias, [row["variance"] for row in of_name], lw=1.4, ms=7, mec="white", **look)
+        axis.plot(
+            bias, [row["variance"] for row in of_name], lw=1.4, ms=8, mec="white", mew=0.6, **look
+        )
         for row, b in zip(of_name, bias):
-            last = row is of_name[-1]
+            last = row is of_name[-1 if name == "ReinMax" else 0]  # here there is room for the name
+            below = last and name == "Gumbel-Rao"
             axis.annotate(
                 f"{name}, T = {row['T']:g}" if last else f"{row['T']:g}", (b, row["variance"]),
-                (5, 4), textcoords="offset points", fontsize=8 if last else 6.5,
-                color=look["color"],
+                (-4, -13) if below else (5, 4), textcoords="offset points",
+                ha="right" if below else "left", fontsize=8 if last else 6.5, color=look["color"],
             )  # fmt: skip
     axis.axvline(left * 3.3, color="0.85", lw=0.8)
     axis.set(xscale="log", yscale="log", title=title, ylabel="variance × evaluations of f, / |g|²",
@@ -212,6 +215,10 @@ def main():
         "classes": [*classes(folders["map-classes"], args.draws)],
     }
     write("map", {"commands": COMMANDS, "draws": args.draws, "images": IMAGES, **found})
+    draw(found)
+
+
+def draw(found):
     figure, axes = figures.new_figure(2, 6.4, 5.2)
     panel(axes[0], found["bits"], "8 bits")
     panel(axes[1], found["classes"], "3 variables of 4 classes")

@@ -124,6 +124,8 @@ def side_by_side(out, theirs):
         same = lambda r: (r["config"], r["method"], r["tag"], r["temperature"]) == (
             THEIR_NAMES[name], THEIR_NAMES[estimator], "", T)  # fmt: skip
         row = {"configuration": name, "estimator": estimator}
+        if not any((r["configuration"], r["estimator"]) == (name, estimator) for r in ours):
+            continue
         for key, their_key in (("train", "train_neg_elbo_online"), ("test", "test_neg_elbo")):
             a = [r["rows"][-1][key] for r in ours
                  if (r["configuration"], r["estimator"]) == (name, estimator)]  # fmt: skip

@@ -49,6 +49,7 @@ import nvil
 import numpy as np
 import rebar
 import reinforce
+import reinmax
 import rbm
 import relax
 import rloo
@@ -80,6 +81,7 @@ OTHERS = {  # without peers; the last of each is K
     "NVIL": (nvil.estimate, nvil.init_aux, 1),
     "MuProp": (muprop.estimate, muprop.init_aux, 1),
     "Concrete": (concrete.estimate, concrete.init_aux, 1),
+    "ReinMax": (reinmax.estimate, reinmax.init_aux, 1),
     "DisARM": (disarm.estimate, disarm.init_aux, 1),
     "RELAX": (relax.estimate, relax.init_aux, 1),
     "RLOO": (rloo.estimate, rloo.init_aux, 2),
