@@ -89,7 +89,8 @@ BIASED = {"Concrete", "ST", "ReinMax"}
 ADDED = set()  # by --add
 OTHER_OBJECTIVE = {"VIMCO", "LocalDisARM"}  # the bound of K samples
 TOGETHER = {"RLOO", "DoubleCV", "RODEO", *OTHER_OBJECTIVE}  # use an image's rows together
-COLUMNS, DRAWS = (*paired.COLUMNS, "ms"), 20_000  # of the toy
+COLUMNS = (*paired.COLUMNS, "ms")
+DRAWS = 20_000  # of the toy, for the measured variance
 REBARS = ("REBAR", "DynamicREBAR")
 READ_BY = {  # the flags of some methods, and which these are
     "--temperature": ("Concrete", *REBARS, "RELAX"), "--relaxation": ("Concrete", *REBARS),
@@ -260,8 +261,8 @@ def learned_options(name, f, logits, moments_of):
 
 
 def compare_toy(args):
-    """Exact mean and variance of a single estimate, beside that of DRAWS; T = .5.
-
+    """Exact mean and variance of a single estimate, beside that of DRAWS. T = .5, for ST
+    and ReinMax 1.
     Of one sample, but of --samples for RLOO and VIMCO; the column f has the evaluations.
     """
     folder, rows, K = open_run(args), [], args.samples

@@ -316,9 +316,9 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
     """n independent single-sample estimates of d/dlogits E[f(b)], by that --estimator: (n, D, K).
 
     f maps one-hots (n, D, K) to (n,). `logits` has shape (D, K), the uniforms u and v (n, D, K); v
-    only matters for conditional "independent" and "gumbel-rao". Options are those of gumbel_softmax
-    or of rebar, or of reinmax.hard. Raises InputError, a ValueError, for other
-    shapes and options.
+    only matters for conditional "independent" and "gumbel-rao". Options are those of
+    gumbel_softmax, rebar or reinmax.hard. Raises InputError, a ValueError, for other shapes and
+    options.
     """
     one_of("estimator", estimator, ("gumbel-softmax", *reinmax.ESTIMATORS, "reinforce", "rebar"))
     logits, u, v = check_samples(logits, u, v)
@@ -416,14 +416,8 @@ def main(argv=None):
     p = cli.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
                    digits=digits, full=full, goal="log-mean-exp")  # fmt: skip
     T, small = cli.TEMPERATURE, cli.number(int, 1, 10**4)
-    estimators = (
-        "gumbel-softmax",
-        *reinmax.ESTIMATORS,
-        "reinforce",
-        *unordered.ESTIMATORS,
-        "nvil",
-        "rebar",
-    )
+    estimators = ["gumbel-softmax", *reinmax.ESTIMATORS, "reinforce", *unordered.ESTIMATORS]
+    estimators += ["nvil", "rebar"]
     p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
     p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=small)
     p.flag("--classes", "K, classes of a variable", 10, type=small)

@@ -148,7 +148,7 @@ def estimate(model, params, aux, x, noise, *, estimator="reinmax", temperature=1
 
 
 def gradient_samples(f, logits, u, v, *, estimator="reinmax", temperature=1.0,
-                     forward_temperature=1.0, inner=1):  # fmt: skip
+                     forward_temperature=1.0, inner=10):  # fmt: skip
     """n single-sample estimates, biased, of d/dlogits E[f(b)]: (n, D).
 
     f maps bits (n, D) to (n,) and is differentiated at bits. `logits` has shape (D,), the uniforms

@@ -1,5 +1,6 @@
 """Samples without replacement: the unordered set estimator (Kool, van Hoof, Welling 2020, arXiv
-2002.06043), and the sum over the likeliest plus one sample (Liu et al. 2019), for classes.
+2002.06043), and the sum over the likeliest plus one sample (Liu et al. 2019, 1810.04777), for
+classes.
 
 A variable of K classes, or several of them together, takes a value b with probability p(b). Draw S,
 a set of k different values, one after the other and none twice. If U ⊂ S has been drawn, then the
@@ -103,7 +104,7 @@ def estimate(model, params, aux, x, noise, *, estimator="unordered", samples=2):
     of the only layer; v is not used. Raises InputError for k below 2, above 10 or above the number
     of values, and for several layers.
     """
-    check(model, len(x), samples, noise, estimator)
+    check(len(x), samples, noise, estimator)
     images = lambda array: np.reshape(array, (-1, samples, *array.shape[1:]))
 
     def surrogate(params):
@@ -122,7 +123,7 @@ def estimate(model, params, aux, x, noise, *, estimator="unordered", samples=2):
     return L, grads, []
 
 
-def check(model, rows, samples, noise, estimator):
+def check(rows, samples, noise, estimator):
     """Raise InputError for what these estimators are not defined for."""
     one_of("estimator", estimator, ESTIMATORS)
     if len(noise) != 1:
@@ -145,10 +146,9 @@ def sets(estimator, a, u):
     if estimator == "sum-and-sample":
         likeliest = beam(log_pi, k - 1, lambda i, phi, g: phi)
         known = np.any(np.all(drawn[:, :, None] == likeliest[:, None], axis=3), axis=2)
-        first = np.argmin(known, axis=1)[
-            :, None, None
-        ]  # the likeliest cannot be all that was drawn
-        drawn = np.concatenate([likeliest, np.take_along_axis(drawn, first, axis=1)], axis=1)
+        first = np.argmin(known, axis=1)  # not known: k were drawn, and k − 1 are the likeliest
+        other = np.take_along_axis(drawn, first[:, None, None], axis=1)
+        drawn = np.concatenate([likeliest, other], axis=1)
     return (np.arange(K) == drawn[..., None]).astype(u.dtype)
 
 
@@ -160,10 +160,8 @@ def beam(log_pi, k, score):
     is above g. log π has shape (images, N, K).
     """
     images, N, K = log_pi.shape
-    phi = np.where(np.arange(k) == 0, 0.0, -np.inf) * np.ones(
-        (images, 1)
-    )  # at first one, the empty
-    g, classes = phi, np.zeros((images, k, 0), int)
+    g = np.tile(np.where(np.arange(k) == 0, 0.0, -np.inf), (images, 1))  # one: the empty value
+    phi, classes = g, np.zeros((images, k, 0), int)
     for i in range(N):
         phi = phi[:, :, None] + log_pi[:, None, i]
         alive = g[:, :, None] > -np.inf

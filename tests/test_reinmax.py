@@ -82,9 +82,9 @@ def order_is(m, mean=mean_for_bits):
 
 
 def as_published(m):
-    """Every parameter of a two-layer network, by the algorithms as they are printed: 1e-12.
+    """Every parameter of a two-layer network, by other code for the same slopes: 1e-12.
 
-    ST by its three lines; ReinMax by algorithm 2 of Liu et al. (2023), for two classes.
+    ST by its three lines; ReinMax by a surrogate through two sigmoids.
     """
     model, params, x = proofs.tiny_sbn(m, layers=2)
     x = np.repeat(x, 4, axis=0)
