@@ -49,34 +49,36 @@ MOST = 10  # W has 2^k values
 # -------------------------------------------------------------------------------- the estimators
 
 
-def completions(p, unit=1.0):
+def completions(q, unit=1.0):
     """W(U) / unit^(k − |U|) of every subset U of S, a dict from tuples in order.
 
-    p has shape (images, k), and `unit` (images,). Without it small p would leave nothing of W(∅).
+    q = p / unit has shape (images, k), `unit` (images,): small p would leave nothing of W(∅).
     """
-    k = p.shape[1]
-    W = {tuple(range(k)): np.ones(len(p))}
+    k = q.shape[1]
+    W = {tuple(range(k)): np.ones_like(q[:, 0])}
     for size in range(k - 1, -1, -1):
         for U in itertools.combinations(range(k), size):
             rest = [t for t in range(k) if t not in U]
             # 1 − p(U) is at least the rest of S, also where it rounds to 0
-            left = np.maximum(1 - np.sum(p[:, list(U)], axis=1), np.sum(p[:, rest], axis=1))
-            W[U] = sum(p[:, t] / unit * W[tuple(sorted((*U, t)))] for t in rest) / left
+            gone, to_come = (unit * np.sum(q[:, list(part)], axis=1) for part in (U, rest))
+            left = np.maximum(1 - gone, to_come)
+            W[U] = sum(q[:, t] * W[tuple(sorted((*U, t)))] for t in rest) / left
     return W
 
 
 def unordered(log_p, f):
     """w_s and f(s) − B_s of the values in S, (images, k) like log p(s) and f(s)."""
     k = log_p.shape[1]
-    p = np.exp(np.maximum(log_p, -600))  # 600: not 0 where another is 1
-    unit = np.max(p, axis=1)
-    W = completions(p, unit)
-    w = np.stack([p[:, s] / unit * W[s,] / W[()] for s in range(k)], axis=1)
+    top = np.max(log_p, axis=1)
+    smallest = 0.9 * np.log(np.finfo(log_p.dtype).tiny)  # no q is 0, which W would be divided by
+    q, unit = np.exp(np.maximum(log_p - top[:, None], smallest)), np.exp(top)
+    W = completions(q, unit)
+    w = np.stack([q[:, s] * W[s,] / W[()] for s in range(k)], axis=1)
     B = []
     for s in range(k):
         others = (t for t in range(k) if t != s)
-        terms = (p[:, t] / unit * W[min(s, t), max(s, t)] / W[s,] * f[:, t] for t in others)
-        B.append(p[:, s] * f[:, s] + sum(terms))
+        terms = (q[:, t] * W[min(s, t), max(s, t)] / W[s,] * f[:, t] for t in others)
+        B.append(unit * q[:, s] * f[:, s] + sum(terms))
     return w, f - np.stack(B, axis=1)
 
 
@@ -114,8 +116,7 @@ def estimate(model, params, aux, x, noise, *, estimator="unordered", samples=2):
         b, a = model.infer(params, x, draw)
         f = images(model.bound(params, x, b, stop_gradient(a)))  # −log q's derivative has mean 0
         log_p = images(log_prob(b[0], a[0]))
-        exact = [stop_gradient(t).astype(np.float64) for t in (log_p, f)]
-        w, signal = (t.astype(x.dtype) for t in RULES[estimator](*exact))
+        w, signal = RULES[estimator](stop_gradient(log_p), stop_gradient(f))
         L = np.sum(w * f, axis=1)
         return [(np.sum(w * signal * log_p) + np.sum(L)) / len(L)], L
 
@@ -141,7 +142,7 @@ def check(rows, samples, noise, estimator):
 def sets(estimator, a, u):
     """The one-hots of S (images, k, N, K), for logits a (images, N, K) and uniforms u like them."""
     k, K = u.shape[1], u.shape[3]
-    log_pi = log_softmax(a.astype(np.float64))
+    log_pi = log_softmax(a)
     drawn = beam(log_pi, k, lambda i, phi, g: moved(phi + gumbel(u[:, :, i]), g))  # (images, k, N)
     if estimator == "sum-and-sample":
         likeliest = beam(log_pi, k - 1, lambda i, phi, g: phi)
@@ -160,7 +161,8 @@ def beam(log_pi, k, score):
     is above g. log π has shape (images, N, K).
     """
     images, N, K = log_pi.shape
-    g = np.tile(np.where(np.arange(k) == 0, 0.0, -np.inf), (images, 1))  # one: the empty value
+    first = np.where(np.arange(k) == 0, 0, -np.inf).astype(log_pi.dtype)  # one: the empty value
+    g = np.tile(first, (images, 1))
     phi, classes = g, np.zeros((images, k, 0), int)
     for i in range(N):
         phi = phi[:, :, None] + log_pi[:, None, i]
@@ -178,7 +180,7 @@ def beam(log_pi, k, score):
 def moved(G, g):
     """Gumbels G (…, K), given that their maximum is g: −log(e^−g − e^−max G + e^−G)."""
     top = np.max(G, axis=-1, keepdims=True)
-    less = -np.expm1(np.minimum(G - top, -1e-300))  # 1 − e^(G − max), above 0
+    less = -np.expm1(np.minimum(G - top, -np.finfo(G.dtype).tiny))  # 1 − e^(G − max), above 0
     v = np.where(top > G, g - G + np.log(less), -np.inf)
     return g - np.maximum(v, 0) - np.log1p(np.exp(-np.abs(v)))
 
