@@ -1,6 +1,6 @@
 """Fetch the full-size image sets, verify them and write data/<name>.npz (see data/README.md).
 
-    python data/download.py mnist binarized-mnist omniglot
+    python data/download.py mnist binarized-mnist omniglot fashion-mnist
     python data/download.py all --from DIR_OR_URL     # the same files from a folder or a server
 
 Downloads stay in memory; what is not verified, or not complete, never becomes a data file.
@@ -48,12 +48,13 @@ def plain(text):
 
 
 class File(NamedTuple):
-    """A published file; a .gz is unpacked first, and `md5` is of its content."""
+    """A published file; a .gz is unpacked. `md5` is of its content, or, if `packed`, of the .gz."""
 
     name: str
     md5: str
     limit: float  # MB; a larger file, packed or unpacked, is refused
     shape: tuple | dict  # of the array, or of each of a .mat by name
+    packed: bool = False
 
 
 class Source(NamedTuple):
@@ -64,6 +65,7 @@ class Source(NamedTuple):
     build: Callable  # (parsed files, n_valid) → arrays
     n_valid: int
     levels: int
+    folder: str = ""  # that --from may have for it, if other files have the same names
 
 
 # ----------------------------------------------------------------------------------------- formats
@@ -126,7 +128,7 @@ def build_mnist(parsed, n_valid):
     images, labels, test, test_labels = (x.reshape(len(x), -1) for x in parsed)
     arrays = {"train": images[:-n_valid], "valid": images[-n_valid:], "test": test}
     labels = {"train": labels[:-n_valid], "valid": labels[-n_valid:], "test": test_labels}
-    return arrays | {f"{split}_labels": x.ravel() for split, x in labels.items()}
+    return arrays | {f"labels_{split}": x.ravel() for split, x in labels.items()}
 
 
 def build_binarized(parsed, n_valid):
@@ -147,6 +149,13 @@ MNIST = [
     File("t10k-images-idx3-ubyte.gz", "2646ac647ad5339dbf082846283269ea", 8, (10_000, 28, 28)),
     File("t10k-labels-idx1-ubyte.gz", "27ae3e4e09519cfbb04c329615203637", 0.1, (10_000,)),
 ]
+FASHION = [
+    file._replace(md5=md5, packed=True)
+    for file, md5 in zip(MNIST, (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310",
+    ))
+]  # fmt: skip
 BINARIZED = [
     File("binarized_mnist_train.amat", "db28b1a6ae0fe70cbd3da91acf46e477", 79, (50_000, 784)),
     File("binarized_mnist_valid.amat", "bf37822a04e94123630de6a7dfd9c9ef", 16, (10_000, 784)),
@@ -159,6 +168,11 @@ SOURCES = {
         "https://storage.googleapis.com/cvdf-datasets/mnist/ "
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         MNIST, build_mnist, n_valid=10_000, levels=255,
+    ),
+    "fashion-mnist": Source(
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/ "
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        FASHION, build_mnist, n_valid=10_000, levels=255, folder="fashion-mnist",
     ),
     "binarized-mnist": Source(
         "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/ "
@@ -259,25 +273,29 @@ def may_pass(error):
     return isinstance(error, network)
 
 
-def fetch(file, addresses, allow_unverified):
+def fetch(dataset, file, addresses, allow_unverified):
     """(arrays, md5) of a file from the first address that has the published one.
 
     With `allow_unverified` the first other file in the right format will do if none has it.
     """
     parse, limit = PARSERS[Path(file.name).suffix], int(file.limit * 1e6)
     failures, spare, warning = {}, None, ""
+    owners = {f.md5: name for name, source in SOURCES.items() for f in source.files if not f.packed}
     for address in [*addresses, *addresses]:
         if address in failures:  # the second round
             if spare or not may_pass(failures[address]):
                 continue
             time.sleep(PAUSE)
         try:
-            content = read(f"{address}{file.name}", limit)
+            content = packed = read(f"{address}{file.name}", limit)
             if file.name.endswith(".gz"):
                 content = unpack(content, limit)
-            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            md5s = [hashlib.md5(x, usedforsecurity=False).hexdigest() for x in (content, packed)]
+            md5 = md5s[file.packed]
             if md5 == file.md5:
                 return parse(content, file.shape), md5
+            if owners.get(md5s[0], dataset) != dataset:  # its files have the same names
+                raise Fault(f"is the file of {owners[md5s[0]]}")
             failures[address] = Fault(f"has md5 {md5} instead of {file.md5}")
             if allow_unverified and not spare:
                 spare = parse(content, file.shape), md5
@@ -313,9 +331,11 @@ def save(path, arrays):
 def get(name, path, folder=None, allow_unverified=False):
     """Fetch the dataset `name`, from `folder` or else from where it is published, into `path`."""
     source = SOURCES[name]
+    if folder and source.folder and os.path.isdir(f"{folder}{source.folder}"):
+        folder += f"{source.folder}/"
     addresses = [folder] if folder else source.addresses.split()
     try:
-        fetched = [fetch(file, addresses, allow_unverified) for file in source.files]
+        fetched = [fetch(name, file, addresses, allow_unverified) for file in source.files]
     except Fault as error:
         names = ", ".join(file.name for file in source.files)
         raise Fault(

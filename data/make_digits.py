@@ -45,13 +45,13 @@ def main(argv=None):
     for split, rows in zip(SPLITS, stratified_split(labels, list(SPLITS.values()), rng)):
         rows = rng.permutation(rows)
         arrays[split] = images[rows].astype(np.uint8)
-        arrays[f"{split}_labels"] = labels[rows].astype(np.uint8)
+        arrays[f"labels_{split}"] = labels[rows].astype(np.uint8)
     path = Path(__file__).with_name("digits.npz")
     partial = path.with_name(".digits-partial.npz")
     np.savez_compressed(partial, **arrays)
     os.replace(partial, path)
     for split in SPLITS:
-        counts = np.bincount(arrays[f"{split}_labels"])
+        counts = np.bincount(arrays[f"labels_{split}"])
         print(f"{split}: {len(arrays[split])} images, per class {counts.min()} to {counts.max()}")
     digest = hashlib.md5(b"".join(arrays[key].tobytes() for key in sorted(arrays))).hexdigest()
     print(f"{path.name}: {path.stat().st_size} bytes, md5 of its arrays {digest}")

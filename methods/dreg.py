@@ -434,7 +434,7 @@ def main(argv=None):
     if args.bias_check in (None, True):  # True: no DIR is given
         return fit(trainer, check if args.bias_check else None)
     trainer.start_from(args.bias_check, "--bias-check", SAME_MODEL)
-    check(open_run(args))
+    check(open_run(args, data_sha256=data.sha256))
 
 
 if __name__ == "__main__":

@@ -304,8 +304,9 @@ def fit_rbm(args):
     log.csv, rbm.png (log Z, its errors, the root mean square errors of its gradient) and
     summary.json. Raises Stopped if the RBM moves out of reach.
     """
-    images = bars_and_stripes() if args.dataset == "bars" else load_dataset("digits").train
-    folder, started = open_run(args), time.perf_counter()
+    data = None if args.dataset == "bars" else load_dataset(args.dataset)
+    images, sha256 = (data.train, data.sha256) if data else (bars_and_stripes(), "")
+    folder, started = open_run(args, data_sha256=sha256), time.perf_counter()
     v, stream = images.astype(np.float32), partial(streams.stream, args.seed)
     shapes = (v.shape[1],), (args.hidden,), (v.shape[1], args.hidden)
     params, rbm = flatten([np.zeros(shape) for shape in shapes], np.float32)
@@ -377,7 +378,9 @@ def main(argv=None):
     p = cli.Parser(__doc__)
     p.set_defaults(method="rbm")
     many, count = cli.number(int, 2, 10**6), cli.COUNT
-    p.flag("--dataset", "bars and stripes of 4 x 4 pixels, or digits", choices=("bars", "digits"))
+    images = lambda text: text if text == "bars" else cli.dataset(text)
+    p.flag("--dataset", f"bars and stripes of 4 x 4 pixels; {cli.CHOICES}", "bars", type=images,
+           metavar="NAME")  # fmt: skip
     p.flag("--hidden", "units of side 2", 10, type=cli.number(int, 1, 20), metavar="N")
     p.flag("--steps", "updates", 2500, type=count, metavar="N")
     p.flag("--lr", "Adam's step", 3e-3, type=cli.POSITIVE)

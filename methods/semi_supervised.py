@@ -34,7 +34,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     stop_gradient,
 )
 from harness import cli
-from harness.data import DATASETS, load_dataset, read_images
+from harness.data import DATASETS, LABEL_KEYS, is_file, load_dataset, read_images
 from harness.figures import plot_analogies, plot_confusion
 from harness.gaussian import M2
 from harness.optimizer import Adam, flatten
@@ -132,18 +132,25 @@ def load(name, n, seed, dynamic=True):
     "valid" and "test", of grey levels in [0, 1]. `dynamic` is that of load_dataset. Raises
     InputError for a dataset without labels or with too few.
     """
-    source = DATASETS[name].grey
+    source = name if is_file(name) else DATASETS[name].grey
     arrays = read_images(source)
-    if "train_labels" not in arrays:
-        raise InputError(f"--dataset: {name} has no labels; choose digits or mnist")
-    y, rng = arrays["train_labels"], stream(seed, LABELS)
+    if lacking := [key for key in LABEL_KEYS if key not in arrays]:
+        instead = "" if is_file(name) else "; choose digits, mnist or fashion-mnist"
+        raise InputError(f"--dataset: {name} has no {lacking[0]}{instead}")
+    y, rng = arrays["labels_train"], stream(seed, LABELS)
+    for key in LABEL_KEYS:
+        if not 0 < max(y) >= max(arrays[key]):
+            raise InputError(
+                f"--dataset: {key} of {name} has the class {max(arrays[key])}: there "
+                f"have to be 0 … C − 1, at least two, all of them in labels_train"
+            )
     if n >= min(np.bincount(y)):
         raise InputError(f"--labels: a class has only {min(np.bincount(y))} images")
     rows = np.concatenate([rng.permutation(np.flatnonzero(y == k))[:n] for k in np.unique(y)])
     data = load_dataset("mnist-grey" if source == "mnist" else source, dynamic)
     labelled = data._replace(train=data.train[rows])
     data = data._replace(train=np.delete(data.train, rows, axis=0))
-    grey = lambda split: (arrays[split] / np.float32(arrays["levels"]), arrays[f"{split}_labels"])
+    grey = lambda split: (arrays[split] / np.float32(arrays["levels"]), arrays[f"labels_{split}"])
     return data, (labelled, y[rows]), {split: grey(split) for split in ("valid", "test")}
 
 
@@ -210,7 +217,8 @@ def supervised_only(args, model, labelled):
 
 def train(args):
     data, labelled, judged = load(args.dataset, args.labels, args.seed, args.dynamic_binarization)
-    model = M2(data.train_mean, 10, args.z, args.hidden, args.layers, args.samples)
+    classes = len(np.unique(labelled[1]))
+    model = M2(data.train_mean, classes, args.z, args.hidden, args.layers, args.samples)
     options = ("unlabelled", "alpha", "temperature", "anneal_rate", "min_temperature")
     ours = partial(estimate, **{name: getattr(args, name) for name in options})
     report = lambda model, aux: {"temperature": float(aux[1])}
@@ -223,7 +231,7 @@ def train(args):
         alone = float(np.mean(predict(model, supervised_only(args, model, labelled), x) == y))
         if not args.no_plots:
             plot_analogies(folder / "analogies.png", trainer, predict)
-            plot_confusion(folder / "confusion.png", y, predict(model, trainer.params, x), 10)
+            plot_confusion(folder / "confusion.png", y, predict(model, trainer.params, x), classes)
         accuracy, n = rows[-1]["test_accuracy"], len(labelled[1])
         tqdm.write(f"{'test accuracy':20}{accuracy:9.2%} with {n} labels")
         tqdm.write(f"{'supervised only':20}{alone:9.2%} with the same labels, classifier and steps")
@@ -239,7 +247,7 @@ def main(argv=None):
         full={"steps": 20_000, "lr": 2e-3, "eval_epochs": 1, "labels": 10},
     )  # fmt: skip
     p.flag("--unlabelled", "gradient of the unlabelled bound, see above", choices=list(UNLABELLED))
-    p.flag("--labels", "labelled images of every class; default: 2 for digits, 10 for mnist",
+    p.flag("--labels", "labelled images of every class; default: 2 for digits, 10 for the others",
            type=cli.COUNT, metavar="N")  # fmt: skip
     p.flag("--alpha", "weight of the classifier's term", 1.0, type=cli.number(float, 0, 1e6))
     p.flag("--dropout", "of the classifier's pixels in training; not in the papers", 0.5,

@@ -84,18 +84,21 @@ SHAPES = {
     "binarized_mnist_test.amat": (3, 784),
     "chardata.mat": {"data": (784, 9), "testdata": (784, 3)},
 }
-N_VALID = {"mnist": 2, "binarized-mnist": 0, "omniglot": 4}
+N_VALID = {"mnist": 2, "fashion-mnist": 2, "binarized-mnist": 0, "omniglot": 4}
 LIMIT = 100_000  # bytes, of every file
 
 
-def digest(name, content):
-    return hashlib.md5(gzip.decompress(content) if name.endswith(".gz") else content).hexdigest()
+def digest(name, content, packed=False):
+    unpack = name.endswith(".gz") and not packed
+    return hashlib.md5(gzip.decompress(content) if unpack else content).hexdigest()
 
 
 def shrink(download, addresses):
     """The table of data/download.py with the files above in the place of the published ones."""
     small = lambda file: file._replace(
-        md5=digest(file.name, FILES[file.name]), limit=LIMIT / 1e6, shape=SHAPES[file.name]
+        md5=digest(file.name, FILES[file.name], file.packed),
+        limit=LIMIT / 1e6,
+        shape=SHAPES[file.name],
     )
     return {
         name: source._replace(

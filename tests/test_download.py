@@ -92,8 +92,8 @@ def test_mnist(site):
     assert out.startswith("mnist: wrote ")
     train, test, labels = IMAGES["train"].reshape(7, 784), IMAGES["test"], IMAGES["train_labels"]
     expected = {"train": train[:5], "valid": train[5:], "test": test.reshape(4, 784)}
-    expected |= {"train_labels": labels[:5], "valid_labels": labels[5:]}
-    expected["test_labels"] = IMAGES["test_labels"]
+    expected |= {"labels_train": labels[:5], "labels_valid": labels[5:]}
+    expected["labels_test"] = IMAGES["test_labels"]
     arrays = site.arrays("mnist")
     check_all(arrays, expected, 255)
     assert arrays["verified"]
@@ -103,6 +103,35 @@ def test_mnist(site):
     assert site.asked("train-images-idx3-ubyte.gz") == ["first"]
     assert sorted(site.contents()) == ["mnist.npz", "notes.txt"]
     np.testing.assert_array_equal(data.read_images("mnist")["valid"], train[5:])
+
+
+def test_fashion_mnist_is_known_by_its_packed_files(site):
+    """Its files have the names of MNIST's: --from takes them from a folder of their own, if any."""
+    assert site.run("fashion-mnist")[::2] == (0, "")
+    arrays = site.arrays("fashion-mnist")
+    np.testing.assert_array_equal(arrays["labels_valid"], IMAGES["train_labels"][5:])
+    np.testing.assert_array_equal(data.read_images("fashion-mnist")["valid"], arrays["valid"])
+    name = "train-images-idx3-ubyte.gz"
+    assert arrays["source"][0] == f"{mirror.digest(name, FILES[name], packed=True)}  {name}"
+    both = site.out / "both"
+    (both / "fashion-mnist").mkdir(parents=True)
+    for file in list(FILES)[:4]:
+        (both / file).write_bytes(FILES[file])
+        packed_again = gzip.compress(gzip.decompress(FILES[file]), 1)
+        (both / "fashion-mnist" / file).write_bytes(packed_again)
+    (site.out / "fashion-mnist.npz").unlink()
+    code, _, err = site.run("fashion-mnist", "--from", str(both))
+    assert (code, "both/fashion-mnist/train-images-idx3-ubyte.gz: " in err) == (2, True)
+
+
+def test_the_files_of_mnist_are_never_taken_for_fashion_mnist(site):
+    """Not even unverified."""
+    sources = site.download.SOURCES
+    fashion = [file._replace(md5="0" * 32) for file in sources["fashion-mnist"].files]
+    sources["fashion-mnist"] = sources["fashion-mnist"]._replace(files=fashion)
+    code, _, err = site.run("fashion-mnist", "--allow-unverified")
+    assert (code, "is the file of mnist" in err) == (2, True)
+    site.check_untouched()
 
 
 def test_binarized_mnist(site):
@@ -158,15 +187,15 @@ def test_what_is_there_is_skipped(site):
 def test_the_published_files_fit_their_limits():
     sources = mirror.load().SOURCES
     files = [file for source in sources.values() for file in source.files]
-    assert [file.name for file in files] == list(FILES)
+    assert [file.name for file in files] == [*list(FILES)[:4], *FILES]
     assert len({file.md5 for file in files}) == len(files)
     for file in files[:-1]:
         values = np.prod(file.shape)
         size = 2 * values if file.name.endswith(".amat") else values + 4 + 4 * len(file.shape)
         assert size < file.limit * 1e6 < 2 * size + 1e5
-    assert [sources[name].n_valid for name in sources] == [10_000, 0, 1_345]
+    assert [sources[name].n_valid for name in sources] == [10_000, 10_000, 0, 1_345]
     addresses = " ".join(source.addresses for source in sources.values()).split()
-    assert len(addresses) == 5
+    assert len(addresses) == 7
     assert all(a.startswith("https://") and a.endswith("/") for a in addresses)
     assert [(f.shape[0], f.shape[1:]) for f in files[:4:2]] == [
         (60_000, (28, 28)), (10_000, (28, 28))]  # fmt: skip
@@ -331,8 +360,9 @@ def test_a_fault_of_one_dataset_leaves_the_others(site):
     site.reply("binarized_mnist_test.amat", mirror.missing)
     code, out, err = site.run("all")
     assert code == 2
-    assert sorted(site.contents()) == ["mnist.npz", "notes.txt", "omniglot.npz"]
-    assert out.count("wrote") == 2
+    there = ["fashion-mnist.npz", "mnist.npz", "notes.txt", "omniglot.npz"]
+    assert sorted(site.contents()) == there
+    assert out.count("wrote") == 3
     assert err.count("error:") == 1
 
 
@@ -439,7 +469,7 @@ def test_a_verified_file_that_is_malformed_is_an_error_too(site):
 
 WRONG = {
     "transposed": {"train": np.zeros((784, 3), np.uint8)},
-    "cubes": {"train": np.zeros((3, 28, 28), np.uint8)},
+    "videos": {"train": np.zeros((3, 2, 28, 28), np.uint8)},
     "doubles": {"valid": np.zeros((3, 784))},
     "too bright": {"test": np.full((3, 784), 2, np.uint8)},
     "no rows": {"test": np.zeros((0, 784), np.uint8)},

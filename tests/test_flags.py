@@ -238,7 +238,7 @@ def images(tmp_path_factory):
         arrays = {"levels": np.uint8(16), "shape": np.array([4, 4], np.uint8)}
         for split, size in (("train", 60), ("valid", 20), ("test", 20)):
             arrays[split] = rng.integers(0, 17, (size, 16)).astype(np.uint8)
-            arrays[f"{split}_labels"] = (np.arange(size) % 10).astype(np.uint8)
+            arrays[f"labels_{split}"] = (np.arange(size) % 10).astype(np.uint8)
         np.savez(root / "data" / f"{name}.npz", **arrays)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "ROOT", root)

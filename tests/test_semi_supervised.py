@@ -436,8 +436,8 @@ def test_labels_are_stratified_and_removed():
     np.testing.assert_array_equal(key(everything), key(arrays["train"]))
     for image, y in zip(labelled.train, classes):  # each has its own class
         same = np.all(arrays["train"] == image, axis=1)
-        assert set(arrays["train_labels"][same]) == {y}
-    np.testing.assert_array_equal(judged["test"][1], arrays["test_labels"])
+        assert set(arrays["labels_train"][same]) == {y}
+    np.testing.assert_array_equal(judged["test"][1], arrays["labels_test"])
     np.testing.assert_allclose(judged["test"][0] * 16, arrays["test"])
     _, (other, _), _ = M.semi_supervised.load("digits", 7, seed=4)
     assert np.any(labelled.train != other.train)
@@ -545,7 +545,7 @@ def test_bad_flags(tmp_path, capsys, flags):
 
 def test_images_without_labels_are_refused(monkeypatch):
     arrays = M.data.read_images("digits")
-    bare = {key: x for key, x in arrays.items() if not key.endswith("_labels")}
+    bare = {key: x for key, x in arrays.items() if not key.startswith("labels_")}
     monkeypatch.setattr(M.semi_supervised, "read_images", lambda name: bare)
     with pytest.raises(M.common.InputError, match="--dataset: omniglot has no labels"):
         M.semi_supervised.load("omniglot", 10, 0)

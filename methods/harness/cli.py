@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import InputError
 
-from harness.data import DATASETS, TASKS
+from harness.data import CHOICES, DATASETS, TASKS, is_file, read_images
 from harness.runfolder import read_flags
 from harness.stopping import Stopped, heed_signals
 from harness.userfile import UserError
@@ -45,6 +45,15 @@ def folder(text):
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; name a folder")
     return text
+
+
+def dataset(text):
+    """An argparse type: a name in DATASETS, or the full path of a user's own FILE.npz."""
+    if text in DATASETS:
+        return text
+    if is_file(text):
+        return os.path.abspath(text)
+    raise argparse.ArgumentTypeError(f"'{text:.100}' is unknown: choose from {CHOICES}")
 
 
 def one_line(message):
@@ -103,6 +112,7 @@ UNITS, LAYERS = number(int, 1, 10**5), number(int, 1, 1000)  # more fit into no 
 ROWS, SAMPLES = number(int, 1, 10**5), number(int, 1, 10**6)  # of a batch, of a bound
 TEMPERATURE, RATE = number(float, 1e-4, 1e4), number(float, 0, 1e6, open_low=True)
 SEED = number(int, 0, 2**63 - 1)
+OTHERS = "mnist-grey"  # whose settings a file of the user's own gets
 TOY = {"steps": 5000, "lr": 1e-3}
 READ_BY_TOY = ("--steps", "--lr", "--samples", "--seed", "--no-plots", "--target")
 RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard",
@@ -125,9 +135,9 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.set_defaults(method=method)
     changes = {name: digits if name == "digits" else full for name in DATASETS}
     p.config = {name: DATASETS[name].config | (changes[name] or {}) for name in DATASETS}
-    small, large = p.config["digits"], p.config["mnist"]
+    small, large = p.config["digits"], p.config[OTHERS]
     by_dataset = lambda key: f"default: {small[key]} for digits, {large[key]} for the others"
-    p.flag("--dataset", "see data/README.md", choices=list(DATASETS))
+    p.flag("--dataset", f"{CHOICES}; see data/README.md", "digits", type=dataset, metavar="NAME")
     p.flag("--task", "model images, or their lower half given the upper", choices=TASKS)
     if sbn:
         p.flag("--layers", "stochastic layers", 1, type=LAYERS, metavar="L")
@@ -206,7 +216,8 @@ def parse(p, argv=None):
             p.error("--out: a resumed run stays in its folder; leave --out or --resume away")
         args = p.parse_args(argv, argparse.Namespace(**flags))
         for key in flags.keys() - RESUME_MAY_CHANGE:
-            if getattr(args, key) != flags[key]:
+            moved = key == "dataset" and is_file(args.dataset) and is_file(flags[key])
+            if getattr(args, key) != flags[key] and not moved:
                 p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
     if getattr(args, "toy", False):
         p.unread("with --toy", *sorted(p.unread_by_toy))
@@ -215,10 +226,18 @@ def parse(p, argv=None):
     if hasattr(args, "centring"):
         check_network(p, args)
     toy = hasattr(args, "target") and args.toy  # of one bit; other toys train nothing
-    for key, value in (p.config[args.dataset] | (TOY if toy else {})).items():
+    if is_file(args.dataset) and bits_given(p) and read_images(args.dataset)["levels"] == 1:
+        p.unread("with images that are bits already", *bits_given(p))
+    of_data = p.config[OTHERS if is_file(args.dataset) else args.dataset]
+    for key, value in (of_data | (TOY if toy else {})).items():
         if getattr(args, key, None) is None:
             setattr(args, key, value)
     return args
+
+
+def bits_given(p):
+    """The flags on the command line that say how bits are drawn from grey levels."""
+    return p.given & {"--dynamic-binarization", "--static-binarization"}
 
 
 def given(p, argv=None):

@@ -5,13 +5,13 @@ import math
 import sys
 import time
 
-from common import bernoulli_log_prob, logit
+from common import InputError, bernoulli_log_prob, logit
 
 from harness.data import load_dataset
 from harness.figures import plot_run, plot_samples, tensorboard_class, write_tensorboard
 from harness.lock import Lock
 from harness.models import SBN
-from harness.runfolder import append_row, claim, print_row, write_config, write_json
+from harness.runfolder import append_row, claim, print_row, read_config, write_config, write_json
 from harness.stopping import Stopped, quiet, uninterrupted
 from harness.trainer import Trainer
 
@@ -50,9 +50,10 @@ def fit(trainer, complete=None):
     writer_class = tensorboard_class() if args.tensorboard else None
     folder = claim(args)
     with Lock(folder) as lock:
-        rows = trainer.resume(folder) if args.resume else []
+        rows = resume(trainer, folder) if args.resume else []
         (folder / "summary.json").unlink(missing_ok=True)  # of fewer steps
-        write_config(folder, args, data_verified=trainer.data.verified)
+        data = trainer.data
+        write_config(folder, args, data_verified=data.verified, data_sha256=data.sha256)
         first = trainer.last_row + 1
         writer = writer_class(str(folder), purge_step=first) if writer_class else None
         on = f"go on with: python {sys.argv[0]} --resume {folder}"
@@ -77,6 +78,18 @@ def fit(trainer, complete=None):
             if writer:
                 writer.close()
     raise Stopped(code, f"stopped at step {trainer.step_count}; {why}")
+
+
+def resume(trainer, folder):
+    """Set the trainer to the checkpoint of `folder` and return the rows of its log.
+
+    Raises InputError for another file of images than the run began with, or a damaged checkpoint.
+    """
+    before, now = read_config(folder).get("data_sha256", ""), trainer.data.sha256
+    if now != before:
+        raise InputError(f"--resume: {trainer.data.name} is not the file that this run began with: "
+                         f"its sha256 is {now:.12}…, not {before:.12}…")  # fmt: skip
+    return trainer.resume(folder)
 
 
 def loop(trainer, rows, folder, lock, writer):

@@ -117,7 +117,7 @@ def open_run(args, **facts):
 
 def claim(args):
     """The folder of this run: new unless --resume. Raises InputError if there is none."""
-    label = f"{args.method}-{'toy' if getattr(args, 'toy', False) else args.dataset}"
+    label = f"{args.method}-{'toy' if getattr(args, 'toy', False) else Path(args.dataset).stem}"
     default = ROOT / "runs" / f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, others = Path(args.resume or args.out or default), itertools.count(2)
     while True:
@@ -147,9 +147,14 @@ def flags_seal(flags):
     return hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()
 
 
+def read_config(folder):
+    """The content of the config.json of a run. Raises ValueError or OSError."""
+    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+
+
 def read_flags(folder):
     """The flags in the config.json of a run. Raises ValueError or OSError if they have changed."""
-    content = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    content = read_config(folder)
     if not isinstance(content, dict) or content.get("flags_sha256") != flags_seal(content["flags"]):
         raise ValueError("its flags have changed since, or an older version wrote it")
     return content["flags"]

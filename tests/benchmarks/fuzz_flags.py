@@ -159,7 +159,7 @@ def make_data(root):
         for split, size in (("train", 60), ("valid", 20), ("test", 20)):
             arrays[split] = rng.integers(0, levels + 1, (size, 16)).astype(np.uint8)
             if name in ("digits", "mnist"):
-                arrays[f"{split}_labels"] = (np.arange(size) % 10).astype(np.uint8)
+                arrays[f"labels_{split}"] = (np.arange(size) % 10).astype(np.uint8)
         np.savez(root / "data" / f"{name}.npz", **arrays)
 
 

@@ -11,8 +11,9 @@ have T = 1.3, which their scripts give for ReinMax, and draw at temperature 1.
 
 One JSON file a run; a run that has its file is not repeated. Needs data/mnist.npz. With --theirs
 (their logs: lists "vae_runs" and "bias") both are written side by side to
-data/results/reinmax_runs.json. With --model, their net after one epoch, so are the bias and the
-noise of the gradient for the logits of the first 100 images, against enumeration of 8^4 outcomes.
+data/results/reinmax_runs.json; without runs in DIR it keeps those that it has. With --model, their
+net after one epoch, so are the bias and the noise of the gradient for the logits of the first 100
+images, against enumeration of 8^4 outcomes.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from common import bernoulli_log_prob, gradients, mlp
 from harness.data import read_images
 from harness.optimizer import flatten
 from harness.streams import EVALUATION, INIT, NOISE, ORDER, stream
-from runs import write
+from runs import ROOT, write
 
 import autograd.numpy as np
 from categorical import hard_sample, log_softmax
@@ -161,7 +162,7 @@ def slopes(params, x, N, K):
     return states, np.array(values, float), derivatives
 
 
-def bias_and_noise(file, x, theirs, draws=2000):
+def bias_and_noise(file, x, theirs, draws):
     """Rows of relative bias and noise, ours | theirs. ST and ReinMax are enumerated."""
     N, K = 4, 8
     names = [f"{net}.fc{i}.{kind}" for net in ("encoder", "decoder") for i in (1, 2, 3)
@@ -226,6 +227,7 @@ def main():
     p.add_argument("--only", default="", help="only the runs whose file name has this in it")
     p.add_argument("--theirs", type=Path)
     p.add_argument("--model", type=Path)
+    p.add_argument("--draws", type=int, default=10_000, help="of what is not enumerated")
     args = p.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     file = read_images("mnist")
@@ -242,11 +244,13 @@ def main():
             path.write_text(json.dumps(result), encoding="utf-8")
     if args.theirs:
         theirs = json.loads(args.theirs.read_text(encoding="utf-8"))
-        found = {"runs": side_by_side(args.out, theirs)}
+        result = ROOT / "data" / "results" / "reinmax_runs.json"
+        found = json.loads(result.read_text("utf-8")) if result.exists() else {}
+        found["runs"] = side_by_side(args.out, theirs) or found["runs"]
         if args.model:
             with np.load(args.model) as file:
                 bias = theirs["bias"]["8_4"]["rows"]
-                found["fixed_model"] = bias_and_noise(dict(file), images[:100], bias)
+                found["fixed_model"] = bias_and_noise(dict(file), images[:100], bias, args.draws)
         write("reinmax_runs", found)
 
 
