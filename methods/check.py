@@ -22,8 +22,12 @@ that is a function of u and v gets noise with frequent rare bits, and weights th
 --samples K: u, v are (n, K, D), and each row is made of K samples; with --target bound it estimates
 the gradient of E[log mean_k exp f(b_k)]. --classes C: logits (D, C), u, v (n, D, C), one-hot b.
 --model: the file has an `estimate`; every parameter of two tiny belief networks is checked.
+
+--against rebar:temperature=.5,eta=1 asks another question: is the function equal to that method of
+this collection, element by element, on the same u and v? It names the first element that differs.
 """
 
+import importlib
 import math
 import shlex
 from functools import partial
@@ -32,6 +36,7 @@ from pathlib import Path
 import reinforce
 from common import InputError, sigmoid  # before numpy: it chooses the number of BLAS threads
 
+import harness.against
 from harness import cli
 from harness.backends import BACKENDS, TEMPLATES
 from harness.bias_test import (
@@ -70,41 +75,9 @@ def check(gradient_samples, bits=5, *, backend="numpy", samples=1, classes=None,
     through as they are, unless `file` says where it was read from. Raises InputError (a ValueError)
     for impossible arguments, or a result that is not (n, D) or not finite.
     """
-    for name, value, allowed in (("backend", backend, BACKENDS), ("only", only, (None, *SHAPES)),
-                                 ("target", target, ("mean", "bound"))):  # fmt: skip
-        if value not in allowed:
-            raise InputError(f"{name} is {value!r}: choose from {', '.join(filter(None, allowed))}")
-    for name, value, low, high in (("bits", bits, 1, 12), ("samples", samples, 1, 64),
-                                   ("classes", classes or 2, 2, 64)):  # fmt: skip
-        if not low <= value <= high:
-            raise InputError(f"{name} is {value}: from {low} to {high}")
-    if target == "bound" and samples == 1:
-        raise InputError("target bound: it is of several samples; say how many with samples")
-    library = BACKENDS[backend]()
-    every = cases(bits, classes, samples, target)
-    chosen = [c for c in every if only in (None, c.name) and at in (None, c.scale)]
-    if not chosen:
-        raise InputError(f"at is {at:g}: choose from {sorted({c.scale for c in every})}")
-
-    def call(case, u, v, probe=lambda b: b):
-        """The estimates of one call, (n, size), in numpy."""
-        f = function(case, library, probe)
-        with called(file):
-            g = gradient_samples(f, *map(library.tensor, (case.logits, u, v)))
-            g = np.asarray(library.array(g))
-        if g.shape != (len(u), *case.logits.shape):
-            wanted = ", ".join(map(str, case.logits.shape))
-            raise InputError(f"gradient_samples returned the shape {g.shape}, not (n, {wanted}) "
-                             f"with n = {len(u)}: every row is one estimate")  # fmt: skip
-        if not np.all(np.isfinite(g)):
-            where = np.argwhere(~np.isfinite(g))[0]
-            raise InputError(
-                f"gradient_samples returned {g[tuple(where)]} in element {where.tolist()} "
-                f"for f = {case.name}, logits {case.logits}"
-            )
-        return g.reshape(len(u), -1).astype(np.float64)
-
-    shape_of = lambda n, case: (n, *[samples] * (samples > 1), *case.logits.shape)
+    library, every, chosen = prepare(bits, backend, samples, classes, target, only, at)
+    call = caller(gradient_samples, library, file)
+    shape_of = shape_of_noise(samples)
     library.seed(seed)
     own_noise = draws_noise(call, every[0], shape_of)
     coordinates = math.prod(shape_of(1, every[0]))
@@ -144,6 +117,74 @@ def check(gradient_samples, bits=5, *, backend="numpy", samples=1, classes=None,
     rows = [rows[id(c)]._replace(f=counts[id(c)][0] / 64, df=counts[id(c)][1] / 64)
             for c in chosen if id(c) in rows]  # fmt: skip
     return report(rows)
+
+
+def against(gradient_samples, method, bits=5, *, backend="numpy", samples=1, classes=None,
+            only=None, at=None, seed=0, file=None):  # fmt: skip
+    """Compare gradient_samples element by element with a method of this collection: a Comparison.
+
+    `method` is its name, perhaps with hyper-parameters: "rebar:temperature=0.5,eta=1". Both get the
+    same u, v, (n, D), or (n, K, D) with `samples`. Other arguments and errors as in `check`.
+    """
+    library, _, chosen = prepare(bits, backend, samples, classes, "mean", only, at)
+    name, options = harness.against.parse(method)
+    ours = importlib.import_module(name).gradient_samples
+    ours = harness.against.with_options(name, ours, options)
+    library.seed(seed)
+    call = caller(gradient_samples, library, file)
+    shape_of = shape_of_noise(samples)
+    return harness.against.compare(call, ours, method, chosen, shape_of, seed)
+
+
+def prepare(bits, backend, samples, classes, target, only, at):
+    """(library of the backend, all cases, the chosen ones). Raises InputError."""
+    for name, value, allowed in (("backend", backend, BACKENDS), ("only", only, (None, *SHAPES)),
+                                 ("target", target, ("mean", "bound"))):  # fmt: skip
+        if value not in allowed:
+            raise InputError(f"{name} is {value!r}: choose from {', '.join(filter(None, allowed))}")
+    for name, value, low, high in (("bits", bits, 1, 12), ("samples", samples, 1, 64),
+                                   ("classes", classes or 2, 2, 64)):  # fmt: skip
+        if not low <= value <= high:
+            raise InputError(f"{name} is {value}: from {low} to {high}")
+    if target == "bound" and samples == 1:
+        raise InputError("target bound: it is of several samples; say how many with samples")
+    library = BACKENDS[backend]()
+    every = cases(bits, classes, samples, target)
+    chosen = [c for c in every if only in (None, c.name) and at in (None, c.scale)]
+    if not chosen:
+        raise InputError(f"at is {at:g}: choose from {sorted({c.scale for c in every})}")
+    return library, every, chosen
+
+
+def shape_of_noise(samples):
+    """The shape of u and v for n estimates of a case, as a function of both."""
+    return lambda n, case: (n, *[samples] * (samples > 1), *case.logits.shape)
+
+
+def caller(gradient_samples, library, file):
+    """A function call(case, u, v, probe): the estimates of one call in numpy, (n, size).
+
+    It raises InputError for a result of another shape, or one that is not finite.
+    """
+
+    def call(case, u, v, probe=lambda b: b):
+        f = function(case, library, probe)
+        with called(file):
+            g = gradient_samples(f, *map(library.tensor, (case.logits, u, v)))
+            g = np.asarray(library.array(g))
+        if g.shape != (len(u), *case.logits.shape):
+            wanted = ", ".join(map(str, case.logits.shape))
+            raise InputError(f"gradient_samples returned the shape {g.shape}, not (n, {wanted}) "
+                             f"with n = {len(u)}: every row is one estimate")  # fmt: skip
+        if not np.all(np.isfinite(g)):
+            where = np.argwhere(~np.isfinite(g))[0]
+            raise InputError(
+                f"gradient_samples returned {g[tuple(where)]} in element {where.tolist()} "
+                f"for f = {case.name}, logits {case.logits}"
+            )
+        return g.reshape(len(u), -1).astype(np.float64)
+
+    return call
 
 
 def draws_noise(call, case, shape_of):
@@ -202,6 +243,8 @@ def main(argv=None):
            metavar="C")  # fmt: skip
     p.flag("--target", "E[f], or the bound E[log mean_k exp f(b_k)]", choices=("mean", "bound"))
     p.flag("--model", "check `estimate` on every parameter of a network", action="store_true")
+    p.flag("--against", "compare each element with METHOD of this collection: see above",
+           metavar="METHOD[:OPTION=VALUE,…]")  # fmt: skip
     p.flag("--estimates", "at most, of each gradient", ESTIMATES, type=cli.number(int, 256, 10**9),
            metavar="N")  # fmt: skip
     p.flag("--only", "a single function", choices=(None, *SHAPES), metavar="F")
@@ -222,6 +265,10 @@ def main(argv=None):
               "seed": args.seed}  # fmt: skip
     if folder and folder.exists():
         p.error(f"--out: {folder} exists; choose another folder")
+    if args.against:
+        for flag in ("model", "target", "estimates"):
+            if getattr(args, flag) != p.get_default(flag):
+                p.error(f"--{flag}: not with --against")
     if args.model:
         for flag in ("backend", "bits", "classes", "only", "at"):
             if getattr(args, flag) != p.get_default(flag):
@@ -230,6 +277,12 @@ def main(argv=None):
         result = check_model(estimate, getattr(module, "init_aux", lambda rng, model: []),
                              partial(reinforce.estimate, baseline="none"),
                              getattr(module, "draw_noise", None), file=path, **common)  # fmt: skip
+    elif args.against:
+        harness.against.parse(args.against)
+        samples, _, path = load_function(args.file, "gradient_samples")
+        result = against(samples, args.against, args.bits, backend=args.backend,
+                         samples=args.samples, classes=args.classes, only=args.only, at=args.at,
+                         seed=args.seed, file=path)  # fmt: skip
     else:
         samples, _, path = load_function(args.file, "gradient_samples")
         result = check(samples, args.bits, backend=args.backend, classes=args.classes,
@@ -239,8 +292,12 @@ def main(argv=None):
         folder.mkdir(parents=True)
         rows = [row._asdict() for row in result.rows]
         write_json(folder / "check.json", result._asdict() | {"rows": rows, "flags": vars(args)})
-        figure(folder / "check.png", result)
-    if not result.unbiased:
+        if not args.against:
+            figure(folder / "check.png", result)
+    if args.against:
+        if not result.equal:
+            raise Stopped(1, f"not equal to {args.against}")
+    elif not result.unbiased:
         command = ["python", "methods/check.py", args.file, *["--model"] * args.model]
         for flag in ("backend", "bits", "samples", "classes", "target", "estimates", "seed"):
             if (value := getattr(args, flag)) != p.get_default(flag):

@@ -231,6 +231,151 @@ def test_reinmax_is_exact_on_the_quadratic_and_biased_on_the_cubic(bits):
         report.assert_unbiased()
 
 
+# ------------------------------------------------------------------------- element by element
+
+RIGHT_ON_ONE = {  # module, options, how, other options
+    "REINFORCE": ("reinforce", {}, {}, "baseline=batch"),
+    "NVIL": ("nvil", {"baseline": 1.5}, {}, "baseline=1"),
+    "MuProp": ("muprop", {"s0": 0.7, "s1": 0.5}, {}, "simple"),
+    "RLOO": ("rloo", {}, {"samples": 3}, "baseline=mean"),
+    "VIMCO": ("vimco", {}, {"samples": 3}, "mean=arithmetic"),
+    "DisARM": ("disarm", {}, {}, "estimator=arm"),
+    "ARMS": ("disarm", {"estimator": "arms"}, {"samples": 3}, "estimator=disarm"),
+    "Concrete": ("concrete", {}, {}, "straight_through"),
+    "ReinMax": ("reinmax", {}, {}, "estimator=st-gumbel"),
+    "REBAR": ("rebar", {"eta": 0.7}, {}, "eta=.7,conditional=independent"),
+    "RELAX": ("relax", {"eta": 0.7}, {}, "black_box"),
+    "RODEO": ("rodeo", {"alpha": 0.5}, {"samples": 2}, "estimator=double-cv,alpha=.5"),
+    "Gumbel-Softmax": ("gumbel_softmax", {}, {"classes": 3}, "temperature=1"),
+    "unordered": ("unordered", {}, {"classes": 3, "samples": 3}, "estimator=sum-and-sample"),
+}  # fmt: skip
+
+
+def up(f, logits, u, v, wrong=None):
+    """REINFORCE with bits that are 1 for a large u, as in the collection."""
+    return reinforce(f, logits, 1 - u, v, wrong)
+
+
+MUPROP = "muprop:s0=1,s1=1"
+EQUAL = {
+    "reinforce": (up, {}),
+    "reinforce:baseline=none": (up, {}),
+    "nvil:baseline=0.0": (up, {}),
+    MUPROP: (lambda f, logits, u, v, wrong=None: muprop(f, logits, 1 - u, v, wrong), {}),
+    "rloo": (lambda f, logits, u, v, wrong=None: rloo(f, logits, 1 - u, v, wrong), {"samples": 3}),
+    "rebar:temperature=.5,eta=.8,relaxation=concrete,conditional=independent": (
+        lambda f, logits, u, v, wrong=None: rebar(f, logits, u, v, wrong), {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", EQUAL)
+def test_equal_to_a_method_of_the_collection(method):
+    function, how = EQUAL[method]
+    result = check.against(function, method, **how)
+    result.assert_equal()
+    assert len(result.rows) == 21
+    assert "no difference above" in result.verdict
+
+
+@pytest.mark.parametrize("name", RIGHT_ON_ONE)
+def test_every_method_is_equal_to_itself_and_not_to_another_setting(name):
+    module, options, how, other = RIGHT_ON_ONE[name]
+    words = ",".join(f"{key}={value}" for key, value in options.items())
+    samples = partial(getattr(M, module).gradient_samples, **options)
+    how = {"bits": 3, "only": "cubic"} | how
+    check.against(samples, f"{module}:{words}", **how).assert_equal()
+    result = check.against(samples, f"{module}:{other}", **how)
+    assert not result.equal
+    with pytest.raises(
+        AssertionError, match=r"elements differ; the first is cubic at logits ±0\.3"
+    ):
+        result.assert_equal()
+
+
+NEARLY = {
+    "float32": lambda g: g.astype(np.float32) * np.float32(1 + 3e-6),
+    "one element": lambda g: g + 1e-4 * (np.arange(g.size).reshape(g.shape) == 17),
+    "columns in reverse": lambda g: g[:, ::-1],
+    "a row later": lambda g: np.roll(g, 1, axis=0),
+}
+
+
+@pytest.mark.parametrize("change", NEARLY)
+def test_a_small_difference_is_found(change):
+    result = check.against(lambda *a: NEARLY[change](up(*a)), "reinforce", only="linear")
+    assert not result.equal
+    if change == "one element":
+        assert result.rows[0].differ == 1
+        assert "row 3, component 2: yours " in result.verdict
+        assert "difference 0.0001" in result.verdict
+
+
+def test_the_other_half_of_the_noise_is_named():
+    other = lambda f, logits, u, v: rebar(f, logits, u, 1 - v)
+    method = "rebar:temperature=.5,eta=.8,relaxation=concrete,conditional=independent"
+    assert "It is equal with 1 − v in" in check.against(other, method, only="exp").verdict
+    assert "It is equal with 1 − u in" in check.against(reinforce, "reinforce", only="exp").verdict
+    right = check.against(lambda *a: 2 * up(*a), "reinforce", only="exp").verdict
+    assert "It is equal with" not in right
+
+
+AGAINST = [
+    (["--against", "rebare"], "--against: 'rebare' is unknown; choose from reinforce, rloo"),
+    (["--against", "muprop:eta=1"], "--against: muprop has no option 'eta': it has s0, s1"),
+    (["--against", "rebar:etta=1"], "--against: rebar has no option 'etta': it has temperature"),
+    (["--against", "rebar:temperature=0"], "--against: rebar: temperature: has to be a number abo"),
+    (["--against", "rloo"], "--against: rloo: u: "),
+    (["--against", "unordered"], "--against: unordered: logits: "),
+    (["--against", "reinforce", "--model"], "--model: not with --against"),
+    (["--against", "reinforce", "--estimates", "999"], "--estimates: not with --against"),
+    (["--against", "reinforce", "--target", "bound", "--samples", "2"], "--target: not with"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "message"), AGAINST, ids=lambda x: str(x)[:40])
+def test_against_in_one_line(flags, message, tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text("def gradient_samples(f, logits, u, v):\n    return 0 * u * f(u)[:, None]\n")
+    with pytest.raises(SystemExit) as end:
+        check.cli.run(lambda: check.main([str(file), *flags]))
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_against_as_a_program(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        textwrap.dedent("""
+        import numpy as np
+
+        def fair(f, logits, u, v):
+            theta = 1 / (1 + np.exp(-logits))
+            b = (u > 1 - theta) * 1.0
+            return f(b)[:, None] * (b - theta)
+
+        def noisy(f, logits, u, v):
+            return fair(f, logits, np.random.random(u.shape), v)
+        """)
+    )
+    program = [sys.executable, proofs.METHODS / "check.py"]
+    run = lambda *words: subprocess.run(
+        [*program, *words], check=False, capture_output=True, text=True
+    )
+    done = run(f"{file}:fair", "--against", "reinforce", "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "equal to reinforce in all 21,000 elements" in done.stdout
+    assert json.loads((tmp_path / "out" / "check.json").read_text())["equal"] is True
+    done = run(f"{file}:fair", "--against", "reinforce:baseline=batch")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "elements differ; the first is linear" in done.stdout
+    done = run(f"{file}:noisy", "--against", "reinforce")
+    assert done.returncode == 2
+    assert "draws noise of its own; it has to use u and v" in done.stderr
+
+
 # ------------------------------------------------------------------------------- the collection
 
 CATEGORICAL = {"bits": 2, "classes": 3}
