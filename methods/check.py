@@ -21,7 +21,9 @@ that is a function of u and v gets noise with frequent rare bits, and weights th
 
 --samples K: u, v are (n, K, D), and each row is made of K samples; with --target bound it estimates
 the gradient of E[log mean_k exp f(b_k)]. --classes C: logits (D, C), u, v (n, D, C), one-hot b.
---model: the file has an `estimate`; every parameter of two tiny belief networks is checked.
+--model: the file has an `estimate`; every parameter of two tiny belief networks is checked. Or it
+has a `model` of yours and a few `images`, rows of x: then the estimators of rebar.py and rloo.py
+(or its own `estimate`) are checked on that model, after what they rely on.
 
 --against rebar:temperature=.5,eta=1 asks another question: is the function equal to that method of
 this collection, element by element, on the same u and v? It names the first element that differs.
@@ -53,10 +55,11 @@ from harness.bias_test import (
 )
 from harness.cases import SCALES, SHAPES, cases, function
 from harness.check_report import figure, make_row, report, sharp
+from harness.interface import check_interface
 from harness.model_check import check_model
 from harness.runfolder import write_json
 from harness.stopping import Stopped
-from harness.userfile import called, load_function
+from harness.userfile import called, function_of, load_function, load_module
 
 import numpy as np
 from tqdm import tqdm
@@ -227,6 +230,39 @@ def one_bit(call, case):
     return None
 
 
+# --------------------------------------------------------------------------------- --model
+
+
+def of_models(text, options):
+    """The Report on the `estimate` of FILE.py[:NAME], on tiny networks or on the file's `model`.
+
+    A file with a model and no `estimate` is checked with those of rebar.py and rloo.py.
+    """
+    path, module = load_module(text)
+    model, plain = getattr(module, "model", None), partial(reinforce.estimate, baseline="none")
+    seed, own = options["seed"], []
+    if hasattr(model, "infer") or (model is not None and not hasattr(module, "estimate")):
+        images = getattr(module, "images", None)
+        if images is None:
+            raise InputError(f"{path} has a model; it has to have images too, a few rows of x")
+        check_interface(model, images, path)
+        x = np.asarray(images, model.dtype)
+        rng = np.random.default_rng(seed)
+        own = [(rng, model, model.init(rng), x, "your model")]
+    if own and ":" not in text and not hasattr(module, "estimate"):
+        reports = []
+        for name, more in (("rebar", {"samples": 1}), ("rloo", {"samples": 2})):
+            paper = importlib.import_module(name)
+            named = [(*what[:-1], name) for what in own]
+            reports.append(check_model(paper.estimate, paper.init_aux, plain, own=named, file=path,
+                                       **options | more))  # fmt: skip
+        return report([row for each in reports for row in each.rows])
+    estimate = function_of(module, text, "estimate")
+    init_aux = getattr(module, "init_aux", lambda rng, model: [])
+    draw = getattr(module, "draw_noise", None)
+    return check_model(estimate, init_aux, plain, draw, file=path, own=own, **options)
+
+
 # ------------------------------------------------------------------------------------------- main
 
 
@@ -273,10 +309,7 @@ def main(argv=None):
         for flag in ("backend", "bits", "classes", "only", "at"):
             if getattr(args, flag) != p.get_default(flag):
                 p.error(f"--{flag}: not with --model")
-        estimate, module, path = load_function(args.file, "estimate")
-        result = check_model(estimate, getattr(module, "init_aux", lambda rng, model: []),
-                             partial(reinforce.estimate, baseline="none"),
-                             getattr(module, "draw_noise", None), file=path, **common)  # fmt: skip
+        result = of_models(args.file, common)
     elif args.against:
         harness.against.parse(args.against)
         samples, _, path = load_function(args.file, "gradient_samples")

@@ -28,7 +28,7 @@ from functools import partial
 from common import InputError, log_mean_exp, outer, sigmoid, softplus, times
 
 from harness import cli, streams
-from harness.data import load_dataset
+from harness.data import bars_and_stripes, load_dataset
 from harness.figures import plot_curves
 from harness.optimizer import Adam, flatten
 from harness.runfolder import open_run, write_json, write_rows
@@ -290,13 +290,6 @@ class Chains:
 LABELS = {"pa": "PA", "pcd": "PCD", "ais": "AIS"}
 
 
-def bars_and_stripes(side=4):
-    """All images of side × side pixels whose rows, or columns, are of one colour each, as bits."""
-    lines = (np.arange(2**side)[:, None] >> np.arange(side)) & 1
-    bars = np.repeat(lines, side, axis=0).reshape(-1, side, side)
-    return np.unique(np.concatenate([bars, bars.transpose(0, 2, 1)]).reshape(-1, side**2), axis=0)
-
-
 def fit_rbm(args):
     """Fit an RBM of few hidden units, and compare what PA, PCD and AIS say of it with enumeration.
 
@@ -304,10 +297,10 @@ def fit_rbm(args):
     log.csv, rbm.png (log Z, its errors, the root mean square errors of its gradient) and
     summary.json. Raises Stopped if the RBM moves out of reach.
     """
-    data = None if args.dataset == "bars" else load_dataset(args.dataset)
-    images, sha256 = (data.train, data.sha256) if data else (bars_and_stripes(), "")
-    folder, started = open_run(args, data_sha256=sha256), time.perf_counter()
-    v, stream = images.astype(np.float32), partial(streams.stream, args.seed)
+    own = {} if args.dataset == "bars" else load_dataset(args.dataset)._asdict()
+    folder, started = open_run(args, data_sha256=own.get("sha256", "")), time.perf_counter()
+    v = own.get("train", bars_and_stripes()).astype(np.float32)
+    stream = partial(streams.stream, args.seed)
     shapes = (v.shape[1],), (args.hidden,), (v.shape[1], args.hidden)
     params, rbm = flatten([np.zeros(shape) for shape in shapes], np.float32)
     rbm[2][...] = 0.01 * stream(streams.INIT).standard_normal(shapes[2])
@@ -378,9 +371,8 @@ def main(argv=None):
     p = cli.Parser(__doc__)
     p.set_defaults(method="rbm")
     many, count = cli.number(int, 2, 10**6), cli.COUNT
-    images = lambda text: text if text == "bars" else cli.dataset(text)
-    p.flag("--dataset", f"bars and stripes of 4 x 4 pixels; {cli.CHOICES}", "bars", type=images,
-           metavar="NAME")  # fmt: skip
+    p.flag("--dataset", f"bars (and stripes), {cli.CHOICES}", "bars", metavar="NAME",
+           type=lambda name: name if name == "bars" else cli.dataset(name))  # fmt: skip
     p.flag("--hidden", "units of side 2", 10, type=cli.number(int, 1, 20), metavar="N")
     p.flag("--steps", "updates", 2500, type=count, metavar="N")
     p.flag("--lr", "Adam's step", 3e-3, type=cli.POSITIVE)

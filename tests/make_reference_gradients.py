@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "methods"))
 
 import common  # before numpy: it chooses the number of BLAS threads
 import muprop
-from harness.against import METHODS, parse
+from harness.against import parse
 
 import autograd.numpy as np
 

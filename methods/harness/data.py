@@ -230,3 +230,10 @@ def fixed_bits(file):
         blocks = np.array_split(file[split], math.ceil(len(file[split]) / 1000))
         splits[split] = np.concatenate([binarize(b, file["levels"], rng) for b in blocks])
     return splits
+
+
+def bars_and_stripes(side=4):
+    """All images of side × side pixels whose rows, or columns, are of one colour each, as bits."""
+    lines = (np.arange(2**side)[:, None] >> np.arange(side)) & 1
+    bars = np.repeat(lines, side, axis=0).reshape(-1, side, side)
+    return np.unique(np.concatenate([bars, bars.transpose(0, 2, 1)]).reshape(-1, side**2), axis=0)

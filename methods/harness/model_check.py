@@ -1,4 +1,4 @@
-"""check.py --model: an `estimate` on every parameter of tiny sigmoid belief networks."""
+"""check.py --model: an `estimate` on every parameter of tiny networks, or of a user's model."""
 
 import copy
 
@@ -18,19 +18,27 @@ IMAGES = np.array([[1.0, 0, 1], [0, 1, 1]])
 ROWS = 1000  # of one call, about
 
 
-class Network:
-    """A tiny network, what the estimator has learned on it, and the evidence so far."""
+def belief_network(layers, seed):
+    """(generator, model, parameters, images, label) of a tiny sigmoid belief network."""
+    rng = np.random.default_rng([seed, layers])
+    model = SBN(np.array([0.3, 0.5, 0.6]), 2, layers, dtype=np.float64)
+    params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
+    return rng, model, params, IMAGES, f"{layers} layers"
 
-    def __init__(self, layers, estimate, init_aux, draw_noise, samples, target, seed, file):
-        self.rng = np.random.default_rng([seed, layers])
-        self.model = SBN(np.array([0.3, 0.5, 0.6]), 2, layers, dtype=np.float64)
-        self.params = [p + 0.5 * self.rng.standard_normal(p.shape)
-                       for p in self.model.init(self.rng)]  # fmt: skip
+
+class Network:
+    """A tiny network, what the estimator has learned on it, and the evidence so far.
+
+    `what` is what `belief_network` returns.
+    """
+
+    def __init__(self, what, estimate, init_aux, draw_noise, samples, target, file):
+        self.rng, self.model, self.params, images, self.label = what
         # each image in consecutive rows, a multiple of `samples`
-        self.x = np.repeat(IMAGES, samples * -(-ROWS // (2 * samples)), axis=0)
+        self.x = np.repeat(images, samples * -(-ROWS // (len(images) * samples)), axis=0)
         self.estimate, self.draw_noise, self.file = estimate, draw_noise, file
         self.options = {"samples": samples} if samples > 1 else {}
-        exact = exact_bound_gradient(self.model, self.params, IMAGES,
+        exact = exact_bound_gradient(self.model, self.params, images,
                                      samples if target == "bound" else 1)  # fmt: skip
         exact = flatten(exact, float)[0]
         self.evidence, self.plain = Evidence(exact, 1.0), Evidence(exact, 1.0)
@@ -80,15 +88,18 @@ class Network:
 
 
 def check_model(estimate, init_aux, against, draw_noise=None, *, samples=1, target="mean",
-                estimates=ESTIMATES, layers=(2, 3), seed=0, file=None):  # fmt: skip
+                estimates=ESTIMATES, layers=(2, 3), seed=0, file=None, own=()):  # fmt: skip
     """Check an `estimate` on every parameter of a belief network of two and of three layers.
+
+    Or on those of `own`, each like the result of `belief_network`.
 
     Its own parts first learn for 30 steps and then stay. `draw_noise` is that of its file, if it
     needs more than the model's pairs; `against` is the `estimate` whose variance is shown beside.
     A call takes some 1,000 rows, and its mean is one number in a t test. Returns a Report.
     """
     networks = [
-        Network(n, estimate, init_aux, draw_noise, samples, target, seed, file) for n in layers
+        Network(what, estimate, init_aux, draw_noise, samples, target, file)
+        for what in own or [belief_network(n, seed) for n in layers]
     ]
     counts = [net.evaluations() for net in networks]
     delta = FALSE_ALARM / (LOOKS * sum(net.evidence.exact.size for net in networks))
@@ -117,7 +128,7 @@ def tensors(net, delta):
     for name, p, end in zip(net.model.names, net.params, ends):
         part = slice(end - p.size, end)
         rows.append(make_row(
-            name, f"{len(net.model.units)} layers", e.exact[part], 1.0,
+            name, net.label, e.exact[part], 1.0,
             per_row * net.plain.variance()[part], per_row * e.n, m[part], error[part], limit[part],
             np.max(detectable(error[part], limit[part])), per_row * e.variance()[part],
         ))  # fmt: skip

@@ -47,16 +47,33 @@ def load_file(path):
     return module
 
 
-def load_function(text, default):
-    """FILE.py:FUNCTION as (function, module, path); without a FUNCTION it is `default`."""
-    file, _, name = text.rpartition(":") if not text.endswith(".py") else (text, "", default)
+def parts(text):
+    """(FILE.py, FUNCTION) of FILE.py:FUNCTION; the second is "" if it is not given."""
+    file, _, name = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
     if not file:
         raise InputError(f"'{text}' has to be FILE.py or FILE.py:FUNCTION")
-    module = load_file(file)
-    function = getattr(module, name, None)
+    return file, name
+
+
+def load_module(text):
+    """(path, module) of FILE.py or FILE.py:FUNCTION."""
+    file, _ = parts(text)
+    return Path(file).resolve(), load_file(file)
+
+
+def load_function(text, default):
+    """FILE.py:FUNCTION as (function, module, path); without a FUNCTION it is `default`."""
+    path, module = load_module(text)
+    return function_of(module, text, default), module, path
+
+
+def function_of(module, text, default):
+    """The function that FILE.py:FUNCTION names in its module, `default` without a FUNCTION."""
+    file, name = parts(text)
+    function = getattr(module, name or default, None)
     if not callable(function):
-        raise InputError(f"{file} has no function {name}: write FILE.py:FUNCTION")
-    return function, module, Path(file).resolve()
+        raise InputError(f"{file} has no function {name or default}: write FILE.py:FUNCTION")
+    return function
 
 
 def load_estimator(path, toy, taken):

@@ -1,0 +1,94 @@
+"""check.py --model on a model of the user's own: does it keep what an `estimate` relies on?"""
+
+from common import InputError, hard_sample, sigmoid
+
+from harness.userfile import called
+
+import numpy as np
+
+ATTRIBUTES = ("names", "n_inputs", "units", "dtype", "task")
+FUNCTIONS = ("init", "draw_noise", "centre", "infer", "bound", "bound_terms", "generative_logits")
+
+
+def check_interface(model, images, file=None):
+    """Raise InputError with the first promise of methods/README.md that `model` does not keep.
+
+    `images` (rows, n_inputs) are a few values of x. `file` is where the model was read from; its
+    own errors are shown with the lines of that file.
+    """
+    missing = [name for name in ATTRIBUTES + FUNCTIONS if not hasattr(model, name)]
+    if missing:
+        raise InputError(f"model has no {missing[0]}: see 'Write a model' in methods/README.md")
+    images = np.asarray(images, model.dtype)
+    need(images.ndim == 2 and len(images) > 0, "images", images.shape, "(rows, n_inputs)")
+    need(images.shape[1] == model.n_inputs, "images", images.shape, f"(rows, {model.n_inputs})")
+    rng, batch = np.random.default_rng(0), len(images)
+    with called(file):
+        params = model.init(rng)
+        noise = model.draw_noise(rng, batch)
+        centred = np.shape(model.centre(images))
+    need(len(params) == len(model.names), "init", f"{len(params)} arrays", f"{len(model.names)}, "
+         "one for each of names")  # fmt: skip
+    for name, p in zip(model.names, params):
+        need(getattr(p, "dtype", None) == model.dtype, f"{name} of init", getattr(p, "dtype", p),
+             f"an array of {np.dtype(model.dtype)}")  # fmt: skip
+    need(centred[:1] == (batch,), "centre", centred, f"({batch}, …)")
+    shapes = [tuple(np.shape(pair)) for pair in noise]
+    need(shapes == [(2, batch, n) for n in model.units], "draw_noise", shapes,
+         "for each layer a pair of uniforms (rows, units)")  # fmt: skip
+    check_passes(model, params, images, noise, file)
+
+
+def need(right, what, found, wanted):
+    if not right:
+        raise InputError(f"{what} gives {found}; it has to be {wanted}")
+
+
+def check_passes(model, params, x, noise, file):
+    """Shapes of infer, bound and its terms; leading axes; and which number depends on which."""
+    layers, batch = len(model.units), len(x)
+    hard = lambda layer, a: hard_sample(a, noise[layer][0])
+    with called(file):
+        b, a = model.infer(params, x, hard)
+    wanted = [(batch, n) for n in model.units]
+    for what, arrays in (("activations", b), ("logits", a)):
+        shapes = [np.shape(array) for array in arrays]
+        need(shapes == wanted, f"infer, its {what},", shapes, wanted)
+    same = lambda p, q: np.shape(p) == np.shape(q) and np.allclose(p, q, 1e-6, 1e-9)
+    bound = lambda b, a, x=x: model.bound(params, x, b, a)
+    with called(file):
+        f, terms = bound(b, a), model.bound_terms(params, x, b, a)
+        prior = model.generative_logits(params, b)
+    need(np.shape(f) == (batch,), "bound", np.shape(f), f"({batch},)")
+    need(bool(np.all(np.isfinite(f))), "bound", "what is not finite", "finite at bits")
+    need(len(terms) == layers, "bound_terms", f"{len(terms)} terms", f"{layers}, one a layer")
+    need(same(sum(terms), f), "the sum of bound_terms", sum(terms), f"that of bound, {f}")
+    need(len(prior) in (0, layers), "generative_logits", f"{len(prior)} arrays", f"{layers}")
+    means = [sigmoid(a_i) for a_i in a]
+    with called(file):
+        at_means = bound(means, a)
+    need(bool(np.all(np.isfinite(at_means))), "bound", "what is not finite",
+         "finite between bits, too")  # fmt: skip
+
+    for layer in range(layers):
+        with called(file):
+            known = model.infer(params, x, hard, a[: layer + 1])
+            turned = [1 - b_i if i > layer else b_i for i, b_i in enumerate(b)]
+            others = model.bound_terms(params, x, turned, a)
+        need(all(map(same, known[1], a)), f"infer with known_logits of {layer + 1}", "others",
+             "the same logits")  # fmt: skip
+        for i in range(layer + 1):
+            need(same(others[i], terms[i]), f"term {i} of bound_terms", "another value",
+                 f"independent of the layers above {i}")  # fmt: skip
+
+    twice = [np.stack([b_i, 1 - b_i]) for b_i in b]  # two samples of each x in one sweep
+    with called(file):
+        both = model.infer(params, x, lambda layer, a: twice[layer])
+        many = bound(*both)
+        each = [bound(*model.infer(params, x, lambda l, a, k=k: twice[l][k])) for k in (0, 1)]
+    need(same(many, np.stack(each)), "bound of activations (2, rows, units)", np.shape(many),
+         "the two bounds of its samples, (2, rows)")  # fmt: skip
+    order = np.roll(np.arange(batch), 1)
+    with called(file):
+        rolled = bound([b_i[order] for b_i in b], [a_i[order] for a_i in a], x[order])
+    need(same(rolled, f[order]), "bound of the rows in another order", rolled, f"{f[order]}")

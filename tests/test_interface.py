@@ -1,0 +1,177 @@
+"""check.py --model on a model of one's own: its promises, and its gradients.
+
+A noisy-or network of two layers, and every promise broken once.
+"""
+
+import autograd.numpy as np
+import check
+import common
+import pytest
+from harness.interface import check_interface
+from harness.models import SBN
+
+
+class Deep:
+    """Causes of causes: x_j is on with 1 − exp(−s_j(b1)), b1 is affine in b2. q is a chain."""
+
+    names, task, dtype = ["V1", "V2", "prior", "U", "W"], "generate", np.float64
+    n_inputs, units = 4, [3, 2]
+
+    def init(self, rng):
+        shapes = [(4, 3), (3, 2), (2,), (2, 3), (3, 4)]
+        return [0.5 * rng.standard_normal(shape) for shape in shapes]
+
+    def draw_noise(self, rng, batch):
+        return common.draw_noise(rng, batch, self.units, self.dtype)
+
+    def centre(self, x):
+        return 2 * x - 1
+
+    def infer(self, params, x, sample, known_logits=()):
+        h, activations, logits = self.centre(x), [], list(known_logits)
+        for layer in range(2):
+            if layer == len(logits):
+                logits.append(np.dot(h, params[layer]))
+            activations.append(sample(layer, logits[layer]))
+            h = 2 * activations[layer] - 1
+        return activations, logits
+
+    def bound_terms(self, params, x, activations, logits):
+        (b1, b2), (a1, a2) = activations, logits
+        s = 0.1 + np.dot(b1, common.softplus(params[4]))
+        log_p = np.sum(x * np.log(-np.expm1(-s)) - (1 - x) * s, axis=-1)
+        p1, p2 = self.generative_logits(params, activations)
+        log = common.bernoulli_log_prob
+        return [log_p - log(b1, a1), log(b1, p1) + log(b2, p2) - log(b2, a2)]
+
+    def bound(self, params, x, activations, logits):
+        return sum(self.bound_terms(params, x, activations, logits))
+
+    def generative_logits(self, params, activations):
+        return [np.dot(activations[1], params[3]), params[2]]
+
+
+IMAGES = np.array([[1.0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 1, 0]])
+
+
+def test_a_model_that_keeps_all():
+    check_interface(Deep(), IMAGES)
+
+
+@pytest.mark.parametrize("task", ["generate", "predict"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_belief_network_keeps_all(layers, task):
+    model = SBN(np.full(4, 0.4), 3, layers, nonlinear=True, task=task, dtype=np.float64)
+    check_interface(model, IMAGES)
+
+
+def float32(self, rng):
+    return [p.astype(np.float32) for p in Deep.init(self, rng)]
+
+
+def forgets_known(self, params, x, sample, known_logits=()):
+    return Deep.infer(self, params, x, sample, [a + 0.1 for a in known_logits])
+
+
+RIGHT = Deep()
+
+
+def batch_mean(self, params, x, b, a):
+    f = RIGHT.bound(params, x, b, a)
+    return f + 0 * f if np.ndim(f) > 1 else f - np.mean(f) * np.arange(len(f))
+
+
+def flat_only(self, params, x, b, a):
+    return np.sum(RIGHT.bound(params, x, b, a).reshape(-1, len(x)), axis=0)
+
+
+def bits_only(self, params, x, b, a):
+    at_bits = [np.where(b_i * (1 - b_i) == 0, b_i, np.nan) for b_i in b]
+    return RIGHT.bound(params, x, at_bits, a)
+
+
+def narrow(self, params, x, sample, known_logits=()):
+    b, a = RIGHT.infer(params, x, sample, known_logits)
+    return b, [a[0], a[1][:, :1]]
+
+
+def prior_below(self, params, x, b, a):
+    first, second = RIGHT.bound_terms(params, x, b, a)
+    prior = common.bernoulli_log_prob(b[1], params[2])
+    return [first + prior, second - prior]
+
+
+only_bound = lambda self, *a: [0.0, self.bound(*a)]  # for whatever the bound is
+BROKEN = {
+    "no centre": ({"centre": None}, "model has no centre"),
+    "names missing": ({"names": ["V1"]}, "init gives 5 arrays; it has to be 1, one for each of na"),
+    "float32": ({"init": float32}, "V1 of init gives float32; it has to be an array of float64"),
+    "another size": ({"n_inputs": 5}, "images gives (3, 4); it has to be (rows, 5)"),
+    "narrow": ({"infer": narrow}, "infer, its logits, gives [(3, 3), (3, 1)]; it has to be [("),
+    "centre of all": ({"centre": lambda self, x: np.sum(x)}, "centre gives (); it has to be"),
+    "one uniform": ({"draw_noise": lambda self, rng, n: [rng.random((n, d)) for d in self.units]},
+                    "draw_noise gives [(3, 3), (3, 2)]; it has to be for each layer a pair"),
+    "known logits": ({"infer": forgets_known}, "infer with known_logits of 1 gives others; it has"),
+    "mean": ({"bound": lambda self, *a: np.mean(RIGHT.bound(*a))}, "bound gives (); it has to be"),
+    "sum": ({"bound": lambda self, *a: RIGHT.bound(*a) + 1}, "the sum of bound_terms gives "),
+    "one term": ({"bound_terms": lambda self, *a: [RIGHT.bound(*a)]},
+                 "bound_terms gives 1 terms; it has to be 2, one a layer"),
+    "a term too low": ({"bound_terms": prior_below},
+                       "term 0 of bound_terms gives another value; it has to be independent of"),
+    "prior only": ({"generative_logits": lambda self, params, b: [params[2]],
+                    "bound_terms": lambda self, *a: RIGHT.bound_terms(*a)},
+                   "generative_logits gives 1 arrays; it has to be 2"),
+    "rows mixed": ({"bound": batch_mean, "bound_terms": only_bound}, "bound of "),
+    "leading axes": ({"bound": flat_only, "bound_terms": only_bound},
+                     "bound of activations (2, rows, units) gives (3,)"),
+    "bits only": ({"bound": bits_only, "bound_terms": only_bound},
+                  "bound gives what is not finite; it has to be finite between bits, too"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_promise_that_is_broken(name):
+    changes, message = BROKEN[name]
+    bases = (Deep,)
+    if name == "no centre":
+        bases, changes = (), {k: x for k, x in vars(Deep).items() if k[0] != "_" and k != "centre"}
+    with pytest.raises(common.InputError) as error:
+        check_interface(type("Mine", bases, changes)(), IMAGES)
+    assert str(error.value).startswith(message), str(error.value)
+
+
+def test_two_layers_by_rebar_and_rloo(tmp_path, capsys):
+    file = tmp_path / "deep.py"
+    with open(__file__, encoding="utf-8") as source:
+        text = source.read()
+    parts = text[text.index("class Deep") : text.index("def test_a_model")]
+    file.write_text("import autograd.numpy as np\nimport common\n" + parts + "model = Deep()\n")
+    with pytest.raises(common.InputError, match="it has to have images too"):
+        check.main([str(file), "--model"])
+    file.write_text(file.read_text() + "images = IMAGES[:2]\n")
+    check.main([str(file), "--model", "--estimates", "64000"])
+    out = capsys.readouterr().out
+    assert "unbiased as far as" in out
+    assert out.count(" rebar ") == out.count(" rloo ") == 5
+
+
+def test_its_own_estimate_on_its_own_model(tmp_path, capsys):
+    file = tmp_path / "deep.py"
+    with open(__file__, encoding="utf-8") as source:
+        text = source.read()
+    parts = text[text.index("class Deep") : text.index("def test_a_model")]
+    own = """
+import reinforce
+model, images = Deep(), IMAGES[:2]
+def estimate(model, params, aux, x, noise):
+    return reinforce.estimate(model, params, aux, x, noise)
+def halved(model, params, aux, x, noise):
+    f, grads, aux_grads = reinforce.estimate(model, params, aux, x, noise)
+    return f, [0.5 * g for g in grads], aux_grads
+"""
+    file.write_text("import autograd.numpy as np\nimport common\n" + parts + own)
+    check.main([str(file), "--model", "--estimates", "32000"])
+    assert capsys.readouterr().out.count(" your model ") == 5
+    with pytest.raises(check.Stopped):
+        check.main([f"{file}:halved", "--model", "--estimates", "32000"])
+    assert "biased: " in capsys.readouterr().out
