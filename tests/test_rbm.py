@@ -460,7 +460,7 @@ def test_a_curve_has_one_style_in_all_panels(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "flags",
-    [["--dataset", "mnist"], ["--hidden", "21"], ["--hidden", "0"], ["--chains", "1"],
+    [["--dataset", "letters"], ["--hidden", "21"], ["--hidden", "0"], ["--chains", "1"],
      ["--ais-chains", "1"], ["--ais-temperatures", "0"], ["--sweeps", "0"], ["--steps", "0"],
      ["--lr", "0"], ["--lr", "nan"], ["--sampler", "ais"], ["--seed", "-1"], ["--resume", "x"]],
     ids=" ".join,
