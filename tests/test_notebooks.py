@@ -151,7 +151,7 @@ def test_exercise_cells_are_fit_for_grading(name):
         assert set(fact) == keys | ({"points"} if fact["grade"] else set())
     assert len({fact["grade_id"] for fact in facts}) == len(facts)
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    titles = re.findall(r"^## (\d)\.(\d) (\w+(?: the bug)?)", text, re.MULTILINE)
+    titles = re.findall(r"^## (\d+)\.(\d) (\w+(?: the bug)?)", text, re.MULTILINE)
     assert [int(number) for _, number, _ in titles] == list(range(1, len(titles) + 1))
     assert 4 <= len(titles) <= 6
     kinds, needed = {kind for *_, kind in titles}, {"Derive", "Implement", "Find the bug"}
@@ -185,7 +185,7 @@ def test_solutions_pass_their_checks_and_bugs_do_not(name, key):
     assert hunts
     for i, message in errors(fresh).items():
         if i in hunts:  # refused, in the words of the check
-            assert re.match(r"AssertionError: Exercise \d\.\d .+: ", message), message
+            assert re.match(r"AssertionError: Exercise \d+\.\d .+: ", message), message
         else:
             assert message == ""
     for i in graded(fresh):
@@ -202,7 +202,7 @@ def test_unsolved_exercises_say_so(name):
     assert len(checks) >= 3
     for i, message in messages.items():
         expected = (
-            r"AssertionError: Exercise \d\.\d .+: nothing is here yet\." if i in checks else "$"
+            r"AssertionError: Exercise \d+\.\d .+: nothing is here yet\." if i in checks else "$"
         )
         assert re.match(expected, message), f"cell {i}: {message}"
 
