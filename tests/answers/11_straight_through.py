@@ -121,6 +121,14 @@ def gumbel_rao(slope, a, b, v, T):
     rows = [[moment_03(a_i, b_i, T, 1) for a_i, b_i in zip(a, row)] for row in b[:1]]
     return slope * rows
 '''),
+    ("11.3", "wrong", "the method file, which makes its M draws of one uniform", '''
+def gumbel_rao(slope, a, b, v, T):
+    import reinmax
+
+    u, options = np.where(b == 1, 1 - 1e-9, 1e-9), {"T": T, "inner": v.shape[2]}
+    emitted = lambda a: reinmax.bits(a, u, v[:, :, 0], estimator="gumbel-rao", **options)
+    return autograd.grad(lambda a: np.sum(slope * emitted(a)))(a + np.zeros(b.shape))
+'''),
     ("11.3", "wrong", "right for b = 1 only", '''
 def gumbel_rao(slope, a, b, v, T):
     z = np.log1p(np.exp(logit(v) + np.log1p(np.exp(a[:, None]))))
