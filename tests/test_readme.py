@@ -1,6 +1,7 @@
 """The READMEs: links and anchors, Python blocks, quoted commands; no method is left out."""
 
 import argparse
+import json
 import re
 import runpy
 import shlex
@@ -125,6 +126,85 @@ def test_every_result_is_on_the_page_of_results():
     assert files - shown_elsewhere <= {*targets}
     for name in shown_elsewhere:
         assert f"../../data/results/{name}" in links("tests/benchmarks/README.md")[0]
+
+
+# -------------------------------------------------------------- the choice table, and the citations
+
+
+def result(name):
+    return json.loads(read(f"data/results/{name}.json"))
+
+
+def on_the_map(kind):
+    """V of every estimator on the map, and the bias of ReinMax at T = 1."""
+    rows = [r for r in result("map")[kind] if r.get("T", 1.0) == 1.0]
+    values = {row["estimator"]: row["variance"] for row in rows}
+    return values, {row["estimator"]: row["bias"] for row in rows}["ReinMax"]
+
+
+def measured():
+    """(words of README's table, the number there, its value in data/results/)."""
+    bits, bias = on_the_map("bits")
+    classes, _ = on_the_map("classes")
+    rows, vae = result("compare_samples")["rows"], result("reinmax_runs")["runs"]
+    compare = proofs.load().compare
+    K = lambda name: rows[name]["variance"] * compare.evaluations(name, 2, 2)
+    loss = {r["estimator"]: r["test_ours"] for r in vae if r["configuration"] == "30 × 10"}
+    runs = result("semi_supervised_mnist")["runs"]
+    labels = lambda way: 100 * np.mean([r["test_accuracy"] for r in runs if r["unlabelled"] == way])
+    dreg = {
+        r["estimator"]: r["test_log_likelihood"] for r in result("dreg")["runs"] if r["K"] == 50
+    }
+    return [
+        ("V 38; REINFORCE", bits["NVIL"]), ("REINFORCE 160", bits["REINFORCE"]),
+        ("V 22; RLOO", bits["DisARM"]), ("RLOO 33", bits["RLOO"]), ("MNIST: .046", K("DisARM")),
+        ("; .115", K("RLOO")), ("V 30; NVIL", bits["RELAX"]), ("NVIL 38", bits["NVIL"]),
+        ("REBAR 42", bits["DynamicREBAR"]), ("V .020; NVIL", K("DynamicREBAR")),
+        ("NVIL .103", K("NVIL")), ("V 28; RLOO", bits["RODEO"]), ("bias .07 of", bias),
+        ("V 20; REBAR", bits["ReinMax"]), ("V .063; VIMCO", K("LocalDisARM")),
+        ("VIMCO .177", K("VIMCO")), ("V .94; REINFORCE", classes["unordered, k = 4"]),
+        ("REINFORCE 28", classes["REINFORCE"]), ("V 7.0;", classes["REBAR"]),
+        ("−bound 139.5", loss["reinmax"]), ("ST-Gumbel 146.7", loss["st-gumbel"]),
+        ("89.3 %", labels("marginal")), ("86.5 %", labels("gumbel")),
+        ("log p −90.97", dreg["dreg"]), ("IWAE −92.11", dreg["iwae"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "value"), measured())
+def test_the_choice_table_is_measured(words, value):
+    """Every number stands in data/results/, rounded as it is printed."""
+    table = read("README.md").partition("## Which one for my problem?")[2].partition("##")[0]
+    assert words in table
+    number = re.search(r"−?(?:\d+\.\d+|\.\d+|\d+)", words)[0].replace("−bound", "")
+    number = number if not words.startswith("−bound") else number.lstrip("−")
+    digits = len(number.partition(".")[2])
+    assert abs(float(number.replace("−", "-")) - value) <= 0.5 * 10.0**-digits * (
+        10 if number == "160" else 1
+    )
+
+
+def test_the_choice_table_is_short_and_all_its_numbers_are_tested():
+    table = read("README.md").partition("## Which one for my problem?")[2].partition("##")[0]
+    rows = [line.split("|")[6] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert 8 <= len(rows) <= 12
+    numbers = [n for row in rows for n in re.findall(r"(?<![\w.=] )\d*\.\d+|\d{2,}", row)]
+    known = " ".join(words for words, _ in measured())
+    assert [n for n in numbers if n not in known and n not in ("100", "50")] == []
+
+
+def test_every_paper_can_be_cited():
+    """Every method's file and every arXiv id of its table stand in references.bib."""
+    bib = read("methods/references.bib")
+    for name in re.findall(r"^\| \[(\w+\.py)\]", read("README.md"), re.MULTILINE):
+        assert re.search(rf"^% .*\b{re.escape(name)}", bib, re.MULTILINE), name
+    for text in (read("README.md"), read("methods/README.md").partition("## File by file")[2]):
+        for number in re.findall(r"arxiv\.org/abs/(\d+\.\d+)", text):
+            assert number in bib or number == "2410.13331", number  # a remark on a flag
+    keys = re.findall(r"^@\w+\{(\w+),$", bib, re.MULTILINE)
+    assert len(keys) == len(set(keys)) == bib.count("  title ") == bib.count("  author ")
+    assert bib.count("{") == bib.count("}")
+    for entry in re.findall(r"^@.*?^\}", bib, re.MULTILINE | re.DOTALL):
+        assert re.search(r"^  year += \{(19|20)\d\d\}", entry, re.MULTILINE), entry
 
 
 # ----------------------------------------------------------------------------- blocks and commands
