@@ -196,6 +196,12 @@ def assert_biased(samples, exact):
     assert np.abs(z).max() > z_limit(z.size), "no bias is to be seen here"
 
 
+def one_number(value):
+    """A float, from a number or an array of any shape that holds one."""
+    assert np.size(value) == 1, f"you return {np.size(value)} numbers; it should be one"
+    return float(np.ravel(value)[0])
+
+
 def assert_varies(samples):
     """The estimates (n, D) are estimates: not the exact gradient in every row."""
     assert np.ptp(np.asarray(samples), axis=0).max() > 1e-6, (
