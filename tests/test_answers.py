@@ -12,15 +12,15 @@ exercise, kind, what it does, and the source that takes the place of the whole s
 import collections
 import re
 
-import desk
+import classroom
 import pytest
 
-ANSWERS = desk.proofs.METHODS.parent / "tests" / "answers"
+ANSWERS = classroom.proofs.METHODS.parent / "tests" / "answers"
 CHAPTERS = sorted(path.stem for path in ANSWERS.glob("*.py"))
 
 
 def answers(chapter):
-    return desk.load_file(ANSWERS / f"{chapter}.py").ANSWERS
+    return classroom.load_file(ANSWERS / f"{chapter}.py").ANSWERS
 
 
 def amiss(one, printed, error):
@@ -36,8 +36,10 @@ def amiss(one, printed, error):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_checks_tell_right_answers_from_wrong_ones(chapter, monkeypatch):
-    with desk.at_the_desk(monkeypatch, "solutions"):
-        tried = list(desk.try_answers(desk.read("solutions", f"{chapter}.ipynb"), answers(chapter)))
+    with classroom.in_folder(monkeypatch, "solutions"):
+        tried = list(
+            classroom.try_answers(classroom.read("solutions", f"{chapter}.ipynb"), answers(chapter))
+        )
     faults = [fault for fault in (amiss(*verdict) for verdict in tried) if fault]
     assert not faults, "\n".join(faults)
     assert len(tried) > len(answers(chapter)), "an answer is to no exercise of this chapter"
@@ -45,7 +47,7 @@ def test_checks_tell_right_answers_from_wrong_ones(chapter, monkeypatch):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_check_is_tried_with_three_wrong_answers_and_two_right_ones(chapter):
-    cells = desk.code_cells(desk.read("solutions", f"{chapter}.ipynb"))
+    cells = classroom.code_cells(classroom.read("solutions", f"{chapter}.ipynb"))
     exercises = [number for number, kind, _ in cells if kind == "solution"]
     count = collections.Counter()
     for number, kind, _, _ in answers(chapter):
@@ -61,10 +63,10 @@ def test_every_check_is_tried_with_three_wrong_answers_and_two_right_ones(chapte
 
 def test_a_check_that_passes_everything_would_be_found(monkeypatch):
     """And one that refuses everything: the runner's own test, with a notebook of one exercise."""
-    cell = lambda source, **facts: desk.nbformat.v4.new_code_cell(
+    cell = lambda source, **facts: classroom.nbformat.v4.new_code_cell(
         source, metadata={"nbgrader": facts}
     )
-    title = desk.nbformat.v4.new_markdown_cell("## 9.1 Implement: one\n\nReturn 1.")
+    title = classroom.nbformat.v4.new_markdown_cell("## 9.1 Implement: one\n\nReturn 1.")
     tries = [("9.1", "wrong", "two", "def one():\n    return 2"),
              ("9.1", "wrong visibly", "true", "def one():\n    return True"),
              ("9.1", "right", "a float", "def one():\n    return 1.0"),
@@ -82,6 +84,8 @@ def test_a_check_that_passes_everything_would_be_found(monkeypatch):
         cells = [title, cell("import sys\nsys.path.insert(0, '..')\nimport course\nstate = [1]"),
                  cell("def one():\n    return 1", solution=True, grade=False),
                  cell(check, solution=False, grade=True)]  # fmt: skip
-        with desk.at_the_desk(monkeypatch, "solutions"):
-            tried = list(desk.try_answers(desk.nbformat.v4.new_notebook(cells=cells), tries))
+        with classroom.in_folder(monkeypatch, "solutions"):
+            tried = list(
+                classroom.try_answers(classroom.nbformat.v4.new_notebook(cells=cells), tries)
+            )
         assert [one[1] for one, *rest in tried if amiss(one, *rest)] == expected, check

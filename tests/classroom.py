@@ -44,7 +44,7 @@ def code_cells(notebook):
 
 
 @contextlib.contextmanager
-def at_the_desk(monkeypatch, folder):
+def in_folder(monkeypatch, folder):
     """Where the cells of this folder's notebooks run; sys.path and the figures' look come back."""
     with monkeypatch.context() as patch, plt.rc_context():
         patch.chdir(NOTEBOOKS / folder)
