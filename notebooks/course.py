@@ -48,7 +48,6 @@ plt.rcParams.update(
 LEFT = "_left_by_checks"  # a name in notebooks: what their checks have assigned, {name: value}
 
 
-@contextlib.contextmanager
 def exercise(name, answer=None, *hide):
     """Around the checks of an exercise: says which one passed, failed, or is not written yet.
 
@@ -56,10 +55,15 @@ def exercise(name, answer=None, *hide):
     of sight of its check (`out_of_sight`): what the check compares with is no answer. `hide` names
     more that would be none: "exact_02" of the notebook, or "rbm.enumerate_rbm" of a module.
     """
-    notebook = getattr(answer, "__globals__", {})
+    notebook = sys._getframe(1).f_globals  # the names of the notebook that says `with exercise`
+    return _exercise(name, answer, {"common.exact_gradient", *hide}, notebook)
+
+
+@contextlib.contextmanager
+def _exercise(name, answer, hide, notebook):
     before = _without(notebook.get(LEFT, {}), notebook)
     try:
-        yield out_of_sight(answer, before, {"common.exact_gradient", *hide}) if answer else None
+        yield out_of_sight(answer, notebook, before, hide) if answer else None
     except NotImplementedError:
         missing = "nothing is here yet. Replace `raise NotImplementedError()` by your code."
         raise AssertionError(f"Exercise {name}: {missing}") from None
@@ -77,13 +81,13 @@ def _without(known, names):
     return {k: x for k, x in names.items() if new(k, x)}
 
 
-def out_of_sight(answer, before, hide):
-    """`answer`, but while it runs the names of its notebook are as they were `before` the check.
+def out_of_sight(answer, notebook, before, hide):
+    """`answer`, but while it runs, `notebook` has the names that it had `before` the check.
 
     The functions of modules that `hide` names ("module.name") refuse to be called, and its other
     names are gone. Functions that the check hands over see everything, as the check does.
     """
-    notebook, stubs = answer.__globals__, {}
+    stubs = {}
     for path in hide:
         module, _, attribute = path.rpartition(".")
         if module:
@@ -134,7 +138,7 @@ def out_of_sight(answer, before, hide):
 
 def _refusal(path):
     def refuse(*args, **options):
-        raise AssertionError(f"your answer calls {path}, which the check compares it with")
+        raise AssertionError(f"your answer calls {path}, which does the exercise for you")
 
     return refuse
 

@@ -16,7 +16,7 @@ import classroom
 import pytest
 
 ANSWERS = classroom.proofs.METHODS.parent / "tests" / "answers"
-CHAPTERS = sorted(path.stem for path in ANSWERS.glob("*.py"))
+CHAPTERS = sorted(path.stem for path in (classroom.NOTEBOOKS / "solutions").glob("*.ipynb"))
 
 
 def answers(chapter):
@@ -37,9 +37,8 @@ def amiss(one, printed, error):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_checks_tell_right_answers_from_wrong_ones(chapter, monkeypatch):
     with classroom.in_folder(monkeypatch, "solutions"):
-        tried = list(
-            classroom.try_answers(classroom.read("solutions", f"{chapter}.ipynb"), answers(chapter))
-        )
+        notebook = classroom.read("solutions", f"{chapter}.ipynb")
+        tried = list(classroom.try_answers(notebook, answers(chapter)))
     faults = [fault for fault in (amiss(*verdict) for verdict in tried) if fault]
     assert not faults, "\n".join(faults)
     assert len(tried) > len(answers(chapter)), "an answer is to no exercise of this chapter"

@@ -269,6 +269,50 @@ def test_course_false_alarms_are_as_rare_as_stated(course, rng, monkeypatch):
     assert abs(alarms - 100) < 5 * np.sqrt(95)
 
 
+SCENE = """
+helper, cache = lambda x: x + 1, []
+
+def answer(f, x):
+    cache.append(x)
+    return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("helper(f(x))", ""),
+        ("x + 2 if len(cache) == 1 else helper(x) + 1", ""),
+        ("truth", "your answer uses the name truth, which belongs to the check"),
+        ("given", "your answer uses the name given, which belongs to the check"),
+        ("common.exact_gradient(f, x)", "your answer calls common.exact_gradient, which does"),
+        ("exact(f, x)", "your answer calls common.exact_gradient, which does"),
+        ("common.all_bits(x)", "your answer calls common.all_bits, which does the exercise"),
+        ("helper(x) + x", "wrong"),
+    ],
+)
+def test_an_answer_runs_out_of_sight_of_its_check(course, returned, message):
+    """Twice, as a student runs the check cell again; and then everything is as it was."""
+    check = """
+with course.exercise("1.1 two more", answer, "given", "common.all_bits") as tried:
+    truth, slope = 7, 1
+    assert tried(lambda x: x + slope, 5) == truth, "wrong"
+    assert cache[-1] == 5 and common.exact_gradient is exact and len(common.all_bits(2)) == given
+"""
+    names = {"course": course, "common": course.common, "exact": course.common.exact_gradient}
+    names["given"] = 4
+    exec(SCENE.replace("{}", returned), names)
+    for _ in range(2):
+        _, error = classroom.run(check, namespace=names)
+        expected = f"AssertionError: Exercise 1.1 two more: {message}" if message else ""
+        assert error.startswith(expected)
+        assert bool(error) == bool(expected)
+        assert names["given"] == 4
+        assert names["truth"] == 7
+        assert names["exact"] is course.common.exact_gradient
+    assert names["cache"] == [5, 5]
+
+
 def test_course_numbers_belong_to_key_and_exercise(course):
     public = course.numbers("public", "1.2", (0, 1), (5, 6))
     assert public == course.numbers("public", "1.2", (0, 1), (5, 6))

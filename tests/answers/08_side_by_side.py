@@ -242,20 +242,6 @@ def mended_variance(gradients, decay):
     ),
     (
         "8.4",
-        "wrong visibly",
-        "both debiased, but the mean's square too little",
-        """
-def mended_variance(gradients, decay):
-    first, second = 0.0, 0.0
-    for g in gradients:
-        first = decay * first + (1 - decay) * g
-        second = decay * second + (1 - decay) * g**2
-    weight = 1 - decay ** len(gradients)
-    return np.mean(second / weight - first**2 / weight)
-""",
-    ),
-    (
-        "8.4",
         "wrong",
         "the variance of all gradients, nothing forgotten",
         """
