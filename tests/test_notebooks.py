@@ -148,8 +148,10 @@ def test_exercise_cells_are_fit_for_grading(name):
 
 
 def with_bugs(notebook, key):
-    """A solution notebook with the numbers of `key`; after the check of a bug hunt it is repeated
-    with the bug in the place of the mended code. Returns it and the positions of these repetitions.
+    """A solution notebook with the numbers of `key`, and the positions of cells added to it.
+
+    After the check of a bug hunt they repeat it, without its hidden tests, with the bug in place of
+    the mended code.
     """
     cells, hunts = [], []
     for cell in notebook.cells:
@@ -157,7 +159,8 @@ def with_bugs(notebook, key):
         cells.append(cell)
         if hunt := cell.metadata.get("bug_hunt"):
             mended, bug = hunt["mended"], hunt["released"]
-            again = f"kept, {mended} = {mended}, {bug}\n{cell.source}"
+            visible = release.HIDDEN.sub("", cell.source)
+            again = f"kept, {mended} = {mended}, {bug}\n{visible}"
             hunts.append(len(cells))
             cells.append(nbformat.v4.new_code_cell(again))
             cells.append(nbformat.v4.new_code_cell(f"{mended} = kept"))
