@@ -417,7 +417,7 @@ def mended_log_Z(path, evaluate, rng):
         "AIS at every step",
         """
 def mended_log_Z(path, evaluate, rng):
-    return [boltzmann.ais(rbm, rng, chains=100, temperatures=100) for rbm in path]
+    return [boltzmann.ais(rbm, rng, chains=100, temperatures=100)[0] for rbm in path]
 """,
     ),
     (
