@@ -45,17 +45,102 @@ plt.rcParams.update(
 # --------------------------------------------------------------------------------------- exercises
 
 
+LEFT = "_left_by_checks"  # a name in notebooks: what their checks have assigned, {name: value}
+
+
+def exercise(name, answer=None, *hide):
+    """Around the checks of an exercise: says which one passed, failed, or is not written yet.
+
+    With `answer`, the function to be checked, it gives back the same function, which now runs out
+    of sight of its check (`out_of_sight`): what the check compares with is no answer. `hide` names
+    more that would be none: "exact_02" of the notebook, or "rbm.enumerate_rbm" of a module.
+    """
+    notebook = sys._getframe(1).f_globals  # the names of the notebook that says `with exercise`
+    return _exercise(name, answer, {"common.exact_gradient", *hide}, notebook)
+
+
 @contextlib.contextmanager
-def exercise(name):
-    """Around the checks of an exercise: says which one passed, failed, or is not written yet."""
+def _exercise(name, answer, hide, notebook):
+    before = _without(notebook.get(LEFT, {}), notebook)
     try:
-        yield
+        yield out_of_sight(answer, notebook, before, hide) if answer else None
     except NotImplementedError:
         missing = "nothing is here yet. Replace `raise NotImplementedError()` by your code."
         raise AssertionError(f"Exercise {name}: {missing}") from None
     except AssertionError as error:
         raise AssertionError(f"Exercise {name}: {error}") from None
+    finally:  # what this check leaves behind is hidden when it is run once more
+        if answer:
+            notebook[LEFT] = _without(before, notebook)
     print(f"Exercise {name}: passed")
+
+
+def _without(known, names):
+    """The entries of `names` that are not in `known` with the same value."""
+    new = lambda k, x: k != LEFT and (k not in known or x is not known[k])
+    return {k: x for k, x in names.items() if new(k, x)}
+
+
+def out_of_sight(answer, notebook, before, hide):
+    """`answer`, but while it runs, `notebook` has the names that it had `before` the check.
+
+    The functions of modules that `hide` names ("module.name") refuse to be called, and its other
+    names are gone. Functions that the check hands over see everything, as the check does.
+    """
+    stubs = {}
+    for path in hide:
+        module, _, attribute = path.rpartition(".")
+        if module:
+            module = importlib.import_module(module)
+            stubs[path] = (module, attribute, getattr(module, attribute), _refusal(path))
+    real = {id(function): stub for _, _, function, stub in stubs.values()}
+    before = {k: real.get(id(x), x) for k, x in before.items() if k not in hide}
+
+    def switch(names, hidden):
+        """Give the notebook these names; returns those that it had."""
+        had = dict(notebook)
+        for k in had.keys() - names.keys():
+            del notebook[k]
+        notebook.update(names)
+        for module, attribute, function, stub in stubs.values():
+            setattr(module, attribute, stub if hidden else function)
+        return had
+
+    def handed_over(f):
+        def in_sight(*args, **options):
+            mine = switch(seen[-1], hidden=False)
+            try:
+                return f(*args, **options)
+            finally:
+                seen[-1] = switch(mine, hidden=True)
+
+        return in_sight if callable(f) else f
+
+    seen = []  # the names that the check sees, one entry a call of the answer that is under way
+
+    def alone(*args, **options):
+        args = [handed_over(x) for x in args]
+        options = {k: handed_over(x) for k, x in options.items()}
+        seen.append(switch(before, hidden=True))
+        try:
+            return answer(*args, **options)
+        except NameError as error:
+            if error.name in seen[-1]:
+                message = f"your answer uses the name {error.name}, which belongs to the check"
+                raise AssertionError(message) from None
+            raise
+        finally:
+            before.clear()
+            before.update(switch(seen.pop(), hidden=False))
+
+    return alone
+
+
+def _refusal(path):
+    def refuse(*args, **options):
+        raise AssertionError(f"your answer calls {path}, which does the exercise for you")
+
+    return refuse
 
 
 def numbers(key, name, *ranges):
@@ -113,6 +198,20 @@ def assert_biased(samples, exact):
     """The mean of the estimates (n, D) is *not* `exact`: the claim of a chapter, or a bug found."""
     z = z_scores(samples, np.asarray(exact))
     assert np.abs(z).max() > z_limit(z.size), "no bias is to be seen here"
+
+
+def one_number(value):
+    """A float, from a number or an array of any shape that holds one."""
+    assert np.size(value) == 1, f"you return {np.size(value)} numbers; it should be one"
+    return float(np.ravel(value)[0])
+
+
+def assert_varies(samples):
+    """The estimates (n, D) are estimates: not the exact gradient in every row."""
+    assert np.ptp(np.asarray(samples), axis=0).max() > 1e-6, (
+        "all your estimates are the same, whatever the sample: that is the gradient computed in "
+        "another way, not an estimate from the noise"
+    )
 
 
 def assert_variance_below(samples, limit, of="the limit"):

@@ -5,37 +5,22 @@ passes with it, and catches the bug that it is there to catch.
 """
 
 import copy
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 
+import classroom
 import nbformat
 import numpy as np
-import proofs
 import pytest
+from classroom import NOTEBOOKS, read, release
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-NOTEBOOKS = proofs.METHODS.parent / "notebooks"
 CHAPTERS = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted(path.name for path in (NOTEBOOKS / "solutions").glob("*.ipynb"))
 SECONDS = 300  # of one cell; a chapter takes up to a minute
-
-
-def load_module(name):
-    spec = importlib.util.spec_from_file_location(name, NOTEBOOKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-release = load_module("release")
-
-
-def read(folder, name):
-    return nbformat.read(NOTEBOOKS / folder / name, as_version=4)
 
 
 def execute(notebook, folder, **options):
@@ -151,7 +136,7 @@ def test_exercise_cells_are_fit_for_grading(name):
         assert set(fact) == keys | ({"points"} if fact["grade"] else set())
     assert len({fact["grade_id"] for fact in facts}) == len(facts)
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    titles = re.findall(r"^## (\d+)\.(\d) (\w+(?: the bug)?)", text, re.MULTILINE)
+    titles = re.findall(r"^## (\d+)\.(\d+) (\w+(?: the bug)?)", text, re.MULTILINE)
     assert [int(number) for _, number, _ in titles] == list(range(1, len(titles) + 1))
     assert 4 <= len(titles) <= 6
     kinds, needed = {kind for *_, kind in titles}, {"Derive", "Implement", "Find the bug"}
@@ -162,30 +147,47 @@ def test_exercise_cells_are_fit_for_grading(name):
             assert cell.source.count("### BEGIN SOLUTION") == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SOLUTIONS)
-@pytest.mark.parametrize("key", ["public", "A-7"])
-def test_solutions_pass_their_checks_and_bugs_do_not(name, key):
-    """With the numbers of this course and of another.
+def with_bugs(notebook, key):
+    """A solution notebook with the numbers of `key`, and the positions of cells added to it.
 
-    After the check of a bug hunt it is repeated with the bug in the place of the mended code.
+    After the check of a bug hunt they repeat it, without its hidden tests, with the bug in place of
+    the mended code.
     """
-    notebook, cells, hunts = read("solutions", name), [], []
+    cells, hunts = [], []
     for cell in notebook.cells:
         cell.source = cell.source.replace(release.KEY, f'KEY = "{key}"')
         cells.append(cell)
         if hunt := cell.metadata.get("bug_hunt"):
             mended, bug = hunt["mended"], hunt["released"]
-            again = f"kept, {mended} = {mended}, {bug}\n{cell.source}"
+            visible = release.HIDDEN.sub("", cell.source)
+            again = f"kept, {mended} = {mended}, {bug}\n{visible}"
             hunts.append(len(cells))
             cells.append(nbformat.v4.new_code_cell(again))
             cells.append(nbformat.v4.new_code_cell(f"{mended} = kept"))
     notebook.cells = cells
-    fresh = execute(notebook, "solutions", allow_errors=True)
     assert hunts
+    return notebook, hunts
+
+
+def in_this_process(notebook, folder, monkeypatch):
+    """What `execute` does with allow_errors, in a fraction of its time: no kernel is started."""
+    namespace = {"__name__": "__main__"}
+    with classroom.in_folder(monkeypatch, folder):
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                text, error = classroom.run(cell.source, namespace=namespace)
+                name, _, value = error.partition(": ")
+                cell.outputs = [nbformat.v4.new_output("stream", text=text)]
+                if error:
+                    cell.outputs.append(nbformat.v4.new_output("error", ename=name, evalue=value))
+    return notebook
+
+
+def assert_solved(fresh, hunts):
+    """Solutions pass; bugs are refused, in the words of the check."""
     for i, message in errors(fresh).items():
-        if i in hunts:  # refused, in the words of the check
-            assert re.match(r"AssertionError: Exercise \d+\.\d .+: ", message), message
+        if i in hunts:
+            assert re.match(r"AssertionError: Exercise \d+\.\d+ .+: ", message), message
         else:
             assert message == ""
     for i in graded(fresh):
@@ -194,17 +196,38 @@ def test_solutions_pass_their_checks_and_bugs_do_not(name, key):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOLUTIONS)
-def test_unsolved_exercises_say_so(name):
+def test_solutions_pass_their_checks_and_bugs_do_not(name):
+    """In a kernel, as a student and nbgrader run them, with the numbers of the public course."""
+    notebook, hunts = with_bugs(read("solutions", name), "public")
+    assert_solved(execute(notebook, "solutions", allow_errors=True), hunts)
+
+
+@pytest.mark.parametrize("name", SOLUTIONS)
+def test_solutions_pass_with_the_numbers_of_another_course(name, monkeypatch):
+    notebook, hunts = with_bugs(read("solutions", name), "A-7")
+    assert_solved(in_this_process(notebook, "solutions", monkeypatch), hunts)
+
+
+def assert_unsolved(fresh):
     """Every check fails with the name of its exercise and what to do; nothing else fails."""
-    fresh = execute(read("exercises", name), "exercises", allow_errors=True)
     messages = errors(fresh)
     checks = graded(fresh)
     assert len(checks) >= 3
     for i, message in messages.items():
         expected = (
-            r"AssertionError: Exercise \d+\.\d .+: nothing is here yet\." if i in checks else "$"
+            r"AssertionError: Exercise \d+\.\d+ .+: nothing is here yet\." if i in checks else "$"
         )
         assert re.match(expected, message), f"cell {i}: {message}"
+
+
+@pytest.mark.parametrize("name", SOLUTIONS)
+def test_unsolved_exercises_say_so(name, monkeypatch):
+    assert_unsolved(in_this_process(read("exercises", name), "exercises", monkeypatch))
+
+
+@pytest.mark.slow
+def test_unsolved_exercises_say_so_in_a_kernel():
+    assert_unsolved(execute(read("exercises", SOLUTIONS[0]), "exercises", allow_errors=True))
 
 
 # ------------------------------------------------------------------------------ checks and runner
@@ -213,7 +236,7 @@ def test_unsolved_exercises_say_so(name):
 @pytest.fixture
 def course():
     before = sys.path[:]
-    yield load_module("course")
+    yield classroom.load_file(NOTEBOOKS / "course.py")
     sys.path[:] = before
 
 
@@ -247,6 +270,50 @@ def test_course_false_alarms_are_as_rare_as_stated(course, rng, monkeypatch):
     z = course.z_scores(rng.standard_normal((400, 6000)), np.zeros(6000)).reshape(2000, 3)
     alarms = np.sum(np.abs(z).max(axis=1) > course.z_limit(3))
     assert abs(alarms - 100) < 5 * np.sqrt(95)
+
+
+SCENE = """
+helper, cache = lambda x: x + 1, []
+
+def answer(f, x):
+    cache.append(x)
+    return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("helper(f(x))", ""),
+        ("x + 2 if len(cache) == 1 else helper(x) + 1", ""),
+        ("truth", "your answer uses the name truth, which belongs to the check"),
+        ("given", "your answer uses the name given, which belongs to the check"),
+        ("common.exact_gradient(f, x)", "your answer calls common.exact_gradient, which does"),
+        ("exact(f, x)", "your answer calls common.exact_gradient, which does"),
+        ("common.all_bits(x)", "your answer calls common.all_bits, which does the exercise"),
+        ("helper(x) + x", "wrong"),
+    ],
+)
+def test_an_answer_runs_out_of_sight_of_its_check(course, returned, message):
+    """Twice, as a student runs the check cell again; and then everything is as it was."""
+    check = """
+with course.exercise("1.1 two more", answer, "given", "common.all_bits") as tried:
+    truth, slope = 7, 1
+    assert tried(lambda x: x + slope, 5) == truth, "wrong"
+    assert cache[-1] == 5 and common.exact_gradient is exact and len(common.all_bits(2)) == given
+"""
+    names = {"course": course, "common": course.common, "exact": course.common.exact_gradient}
+    names["given"] = 4
+    exec(SCENE.replace("{}", returned), names)
+    for _ in range(2):
+        _, error = classroom.run(check, namespace=names)
+        expected = f"AssertionError: Exercise 1.1 two more: {message}" if message else ""
+        assert error.startswith(expected)
+        assert bool(error) == bool(expected)
+        assert names["given"] == 4
+        assert names["truth"] == 7
+        assert names["exact"] is course.common.exact_gradient
+    assert names["cache"] == [5, 5]
 
 
 def test_course_numbers_belong_to_key_and_exercise(course):
