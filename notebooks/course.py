@@ -5,6 +5,7 @@ that its variance is below some other one's, that two computations agree. So its
 what is wrong, and passing it gives no formula away.
 """
 
+import base64
 import contextlib
 import csv
 import hashlib
@@ -21,11 +22,13 @@ import common  # before numpy: it chooses the number of BLAS threads
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from IPython.display import Markdown, display
+from PIL import Image
 from scipy import stats
 
 FALSE_ALARM = 1e-6  # of one statistical check of a right answer
 
-# Lines that can be told apart in grey; small pictures, so that a notebook stays small.
+# Lines that can be told apart in grey.
 COLORS = ["k", "tab:blue", "tab:orange", "tab:green", "tab:red"]
 STYLES = ["-", "--", "-.", ":", "-"]
 plt.rcParams.update(
@@ -35,12 +38,73 @@ plt.rcParams.update(
             color=COLORS, linestyle=STYLES, linewidth=[1.5, 1.5, 1.5, 1.5, 3]
         ),
         "figure.constrained_layout.use": True,
-        "figure.dpi": 72,
+        "figure.dpi": 110,
         "figure.figsize": (5.6, 3.4),
         "grid.alpha": 0.3,
-        "legend.frameon": False,
+        "legend.framealpha": 0.85,
+        "legend.edgecolor": "none",
     }
 )
+
+# ----------------------------------------------------------------------------------------- figures
+
+
+def png(figure):
+    """The figure as PNG of at most 64 colours: a third of the bytes, so a notebook stays small."""
+    whole, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(whole, format="png", dpi=plt.rcParams["figure.dpi"])
+    image = Image.open(whole).convert("RGB")
+    image.quantize(64, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def show(caption, figure=None):
+    """Show a figure, the current one unless it is given, with its caption, and close it.
+
+    The caption says what is drawn and what to see. It is also the text for those who cannot see
+    the picture.
+    """
+    figure = figure or plt.gcf()
+    picture = base64.b64encode(png(figure)).decode("ascii")
+    plt.close(figure)
+    data = {"image/png": picture, "text/plain": f"Figure: {caption}"}
+    display(data, metadata={"image/png": {"alt": caption}}, raw=True)
+    display(Markdown(f"*Figure: {caption}*"))
+
+
+def sliders(draw, **ranges):
+    """Call draw(name=value, …), which draws a figure, whenever a slider is moved.
+
+    Each range is (lowest, highest, step, start). A page without a kernel has no sliders: it shows
+    a line that says so, as does a kernel without ipywidgets.
+    """
+    missing = f"Run this notebook with Jupyter to move {', '.join(ranges)} with a slider."
+    try:
+        import ipywidgets
+    except ImportError:
+        print(missing)
+        return
+    knobs = {
+        name: ipywidgets.FloatSlider(
+            start, min=low, max=high, step=step, description=name, continuous_update=False
+        )
+        for name, (low, high, step, start) in ranges.items()
+    }
+    image = ipywidgets.Image(format="png")
+
+    def redraw(change=None):
+        plt.figure()
+        draw(**{name: knob.value for name, knob in knobs.items()})
+        image.value = png(plt.gcf())
+        plt.close()
+
+    redraw()
+    for knob in knobs.values():
+        knob.observe(redraw, "value")
+    box = ipywidgets.VBox([*knobs.values(), image])
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display({"application/vnd.jupyter.widget-view+json": view, "text/plain": missing}, raw=True)
+
 
 # --------------------------------------------------------------------------------------- exercises
 
