@@ -4,19 +4,23 @@ The exercises are what release.py writes; every check of theirs fails until ther
 passes with it, and catches the bug that it is there to catch.
 """
 
+import base64
 import copy
 import importlib.util
+import io
 import re
 import shutil
 import subprocess
 import sys
 
+import ipywidgets
 import nbformat
 import numpy as np
 import proofs
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 NOTEBOOKS = proofs.METHODS.parent / "notebooks"
 CHAPTERS = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
@@ -123,8 +127,25 @@ def test_chapter_is_complete_and_short(name):
     assert sum("image/png" in out.get("data", {}) for c in code for out in c.outputs) >= 3
     headings = HEADINGS.get(name, EVERY_CHAPTER)
     for expected in ("**You will learn**", "**You need**", "## Exercises", "## Further reading",
-                     f"exercises/{exercises_of(name)}", *headings):  # fmt: skip
+                     f"exercises/{exercises_of(name)}", "<details>", *headings):  # fmt: skip
         assert expected in text, expected
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_figures_are_sharp_small_and_described(name):
+    """110 dpi, at most 64 colours; the text for those who cannot see them is the caption."""
+    notebook = read(".", name)
+    outputs = [out for c in notebook.cells if c.cell_type == "code" for out in c.outputs]
+    captions = {out.data.get("text/markdown") for out in outputs if "data" in out}
+    for out in outputs:
+        if "image/png" in out.get("data", {}):
+            caption = out.metadata["image/png"]["alt"]
+            assert len(caption.split()) >= 8
+            assert f"*Figure: {caption}*" in captions
+            picture = Image.open(io.BytesIO(base64.b64decode(out.data["image/png"])))
+            assert picture.width >= 390  # 3.6 inches
+            assert len(picture.convert("RGB").getcolors(100_000)) <= 64
+    assert "widgets" not in notebook.metadata, "the state of sliders is as large as a figure"
 
 
 # --------------------------------------------------------------------------------------- exercises
@@ -260,6 +281,41 @@ def test_course_false_alarms_are_as_rare_as_stated(course, rng, monkeypatch):
     z = course.z_scores(rng.standard_normal((400, 6000)), np.zeros(6000)).reshape(2000, 3)
     alarms = np.sum(np.abs(z).max(axis=1) > course.z_limit(3))
     assert abs(alarms - 100) < 5 * np.sqrt(95)
+
+
+def test_course_show_has_a_caption_and_few_colours(course, monkeypatch):
+    shown = []
+    monkeypatch.setattr(course, "display", lambda *data, **options: shown.append((data, options)))
+    figure, axis = course.plt.subplots(figsize=(4, 3))
+    axis.imshow(np.arange(400).reshape(20, 20), cmap="viridis")
+    course.show("a square of many colours", figure)
+    ((data,), options), ((caption,), _) = shown
+    assert options["metadata"]["image/png"]["alt"] == "a square of many colours"
+    assert caption.data == "*Figure: a square of many colours*"
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert picture.size == (440, 330)
+    assert 32 < len(picture.convert("RGB").getcolors(10_000)) <= 64
+    assert not course.plt.get_fignums()
+
+
+def test_course_sliders_draw_and_say_what_is_missing(course, monkeypatch, capsys):
+    """With ipywidgets every move draws anew; without it one line says what it is for."""
+    drawn, shown, made, plain = [], [], [], ipywidgets.FloatSlider
+    monkeypatch.setattr(course, "display", lambda data, **options: shown.append(data))
+    make = lambda *values, **options: made.append(plain(*values, **options)) or made[-1]
+    monkeypatch.setattr(ipywidgets, "FloatSlider", make)
+    course.sliders(lambda T: drawn.append(T), T=(0.1, 5, 0.1, 0.5))
+    assert drawn == [0.5]
+    assert shown[0]["text/plain"] == "Run this notebook with Jupyter to move T with a slider."
+    (slider,) = made
+    slider.value = 2.0
+    assert drawn == [0.5, 2.0]
+    with pytest.raises(ZeroDivisionError):  # a mistake in the drawing is not swallowed
+        course.sliders(lambda T: 1 / 0, T=(0.1, 5, 0.1, 0.5))
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    course.sliders(lambda T: drawn.append(T), T=(0.1, 5, 0.1, 0.5))
+    assert "to move T with a slider" in capsys.readouterr().out
+    assert drawn == [0.5, 2.0]
 
 
 def test_course_numbers_belong_to_key_and_exercise(course):
