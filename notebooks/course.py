@@ -3,14 +3,18 @@
 A check knows what is true of every right answer, not the answer: that an estimator is unbiased,
 that its variance is below some other one's, that two computations agree. So its message can say
 what is wrong, and passing it gives no formula away.
+
+    python notebooks/course.py notebooks/04_concrete.ipynb  # run a chapter and keep what it shows
 """
 
+import argparse
 import base64
 import contextlib
 import csv
 import hashlib
 import importlib
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -72,6 +76,9 @@ def show(caption, figure=None):
     display(Markdown(f"*Figure: {caption}*"))
 
 
+SLIDERS = "application/vnd.jupyter.widget-view+json"  # the type of what shows them
+
+
 def sliders(draw, **ranges):
     """Call draw(name=value, …), which draws a figure, whenever a slider is moved.
 
@@ -103,7 +110,7 @@ def sliders(draw, **ranges):
         knob.observe(redraw, "value")
     box = ipywidgets.VBox([*knobs.values(), image])
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    display({"application/vnd.jupyter.widget-view+json": view, "text/plain": missing}, raw=True)
+    display({SLIDERS: view, "text/plain": missing}, raw=True)
 
 
 # --------------------------------------------------------------------------------------- exercises
@@ -235,3 +242,43 @@ def train(method, *flags):
         with open(f"{folder}/run/log.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]}
+
+
+# ------------------------------------------------------------------------- the program, for authors
+
+
+def run(path):
+    """Run a notebook in a fresh kernel and write it back with its outputs.
+
+    What depends on the run and not on the notebook is left out: times, the state of the sliders
+    (as large as a figure) and their views, which show nothing without a kernel.
+    """
+    import nbformat  # the kernel of a notebook needs neither
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(Path(path).resolve().parent)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(SLIDERS, None)
+    nbformat.write(notebook, path)
+
+
+def main(argv=None):
+    p = argparse.ArgumentParser(description=run.__doc__, allow_abbrev=False)
+    p.add_argument("notebooks", nargs="+", metavar="FILE", help="notebooks to run, in place")
+    for path in p.parse_args(argv).notebooks:
+        try:
+            run(path)
+        except Exception as error:  # nbformat and the kernel have many
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # without colours
+            lines = [line for line in plain.splitlines() if line.strip()]
+            reason = lines[-1] if lines else type(error).__name__
+            p.exit(2, f"{p.prog}: error: {path}: {reason:.300}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -28,6 +28,7 @@ SOLUTIONS = sorted(path.name for path in (NOTEBOOKS / "solutions").glob("*.ipynb
 SECONDS = 300  # of one cell; a chapter takes up to a minute
 EVERY_CHAPTER = ("## The problem", "## Derivation", "## Unbiased", "## Variance", "## What breaks",
                  "on digits")  # fmt: skip
+SLIDERS = "application/vnd.jupyter.widget-view+json"
 HEADINGS = {  # of the lessons that derive no estimator
     "00_before_you_start.ipynb": ("## The bound", "## Gradient descent", "## What is a gradient"),
 }
@@ -145,7 +146,8 @@ def test_figures_are_sharp_small_and_described(name):
             picture = Image.open(io.BytesIO(base64.b64decode(out.data["image/png"])))
             assert picture.width >= 390  # 3.6 inches
             assert len(picture.convert("RGB").getcolors(100_000)) <= 64
-    assert "widgets" not in notebook.metadata, "the state of sliders is as large as a figure"
+        assert SLIDERS not in out.get("data", {}), "run it by notebooks/course.py"
+    assert "widgets" not in notebook.metadata, "run it by notebooks/course.py"
 
 
 # --------------------------------------------------------------------------------------- exercises
@@ -316,6 +318,37 @@ def test_course_sliders_draw_and_say_what_is_missing(course, monkeypatch, capsys
     course.sliders(lambda T: drawn.append(T), T=(0.1, 5, 0.1, 0.5))
     assert "to move T with a slider" in capsys.readouterr().out
     assert drawn == [0.5, 2.0]
+
+
+def test_course_runs_a_notebook_without_the_state_of_its_sliders(course, tmp_path, capsys):
+    path, sources = (
+        tmp_path / "x.ipynb",
+        ["import course", "course.sliders(lambda T: None, T=(0, 2, 1, 1))"],
+    )
+    shutil.copy(NOTEBOOKS / "course.py", tmp_path)
+    sources.insert(0, f"import sys; sys.path.insert(0, {str(proofs.METHODS)!r})")
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    course.main([str(path)])
+    notebook = nbformat.read(path, 4)
+    (output,) = [out for out in notebook.cells[2].outputs if out.output_type == "display_data"]
+    assert output.data == {"text/plain": "Run this notebook with Jupyter to move T with a slider."}
+    assert "widgets" not in notebook.metadata
+    assert [c.execution_count for c in notebook.cells] == [1, 2, 3]
+    assert not any("execution" in c.metadata for c in notebook.cells)
+    failing = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(failing, path)
+    with pytest.raises(SystemExit) as end:
+        course.main([str(path)])
+    assert end.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith(f"error: {path}: ZeroDivisionError: division by zero")
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        course.main([str(path)])
+    assert end.value.code == 2
+    assert f"error: {path}: " in capsys.readouterr().err.splitlines()[-1]
+    assert path.read_text(encoding="utf-8") == "{"
 
 
 def test_course_numbers_belong_to_key_and_exercise(course):
