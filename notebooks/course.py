@@ -260,6 +260,7 @@ def run(path):
     where = {"metadata": {"path": str(Path(path).resolve().parent)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
     notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}  # without the version
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
