@@ -3,13 +3,18 @@
 A check knows what is true of every right answer, not the answer: that an estimator is unbiased,
 that its variance is below some other one's, that two computations agree. So its message can say
 what is wrong, and passing it gives no formula away.
+
+    python notebooks/course.py notebooks/04_concrete.ipynb  # run a chapter and keep what it shows
 """
 
+import argparse
+import base64
 import contextlib
 import csv
 import hashlib
 import importlib
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -21,11 +26,13 @@ import common  # before numpy: it chooses the number of BLAS threads
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from IPython.display import Markdown, display
+from PIL import Image
 from scipy import stats
 
 FALSE_ALARM = 1e-6  # of one statistical check of a right answer
 
-# Lines that can be told apart in grey; small pictures, so that a notebook stays small.
+# Lines that can be told apart in grey.
 COLORS = ["k", "tab:blue", "tab:orange", "tab:green", "tab:red"]
 STYLES = ["-", "--", "-.", ":", "-"]
 plt.rcParams.update(
@@ -35,12 +42,76 @@ plt.rcParams.update(
             color=COLORS, linestyle=STYLES, linewidth=[1.5, 1.5, 1.5, 1.5, 3]
         ),
         "figure.constrained_layout.use": True,
-        "figure.dpi": 72,
+        "figure.dpi": 110,
         "figure.figsize": (5.6, 3.4),
         "grid.alpha": 0.3,
-        "legend.frameon": False,
+        "legend.framealpha": 0.85,
+        "legend.edgecolor": "none",
     }
 )
+
+# ----------------------------------------------------------------------------------------- figures
+
+
+def png(figure):
+    """The figure as PNG of at most 64 colours: a third of the bytes, so a notebook stays small."""
+    whole, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(whole, format="png", dpi=plt.rcParams["figure.dpi"])
+    image = Image.open(whole).convert("RGB")
+    image.quantize(64, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def show(caption, figure=None):
+    """Show a figure, the current one unless it is given, with its caption, and close it.
+
+    The caption says what is drawn and what to see. It is also the text for those who cannot see
+    the picture.
+    """
+    figure = figure or plt.gcf()
+    picture = base64.b64encode(png(figure)).decode("ascii")
+    plt.close(figure)
+    data = {"image/png": picture, "text/plain": f"Figure: {caption}"}
+    display(data, metadata={"image/png": {"alt": caption}}, raw=True)
+    display(Markdown(f"*Figure: {caption}*"))
+
+
+SLIDERS = "application/vnd.jupyter.widget-view+json"  # the type of what shows them
+
+
+def sliders(draw, **ranges):
+    """Call draw(name=value, …), which draws a figure, whenever a slider is moved.
+
+    Each range is (lowest, highest, step, start). A page without a kernel has no sliders: it shows
+    a line that says so, as does a kernel without ipywidgets.
+    """
+    missing = f"Run this notebook with Jupyter to move {', '.join(ranges)} with a slider."
+    try:
+        import ipywidgets
+    except ImportError:
+        print(missing)
+        return
+    knobs = {
+        name: ipywidgets.FloatSlider(
+            start, min=low, max=high, step=step, description=name, continuous_update=False
+        )
+        for name, (low, high, step, start) in ranges.items()
+    }
+    image = ipywidgets.Image(format="png")
+
+    def redraw(change=None):
+        plt.figure()
+        draw(**{name: knob.value for name, knob in knobs.items()})
+        image.value = png(plt.gcf())
+        plt.close()
+
+    redraw()
+    for knob in knobs.values():
+        knob.observe(redraw, "value")
+    box = ipywidgets.VBox([*knobs.values(), image])
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display({SLIDERS: view, "text/plain": missing}, raw=True)
+
 
 # --------------------------------------------------------------------------------------- exercises
 
@@ -270,3 +341,44 @@ def train(method, *flags):
         with open(f"{folder}/run/log.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]}
+
+
+# ------------------------------------------------------------------------- the program, for authors
+
+
+def run(path):
+    """Run a notebook in a fresh kernel and write it back with its outputs.
+
+    What depends on the run and not on the notebook is left out: times, the state of the sliders
+    (as large as a figure) and their views, which show nothing without a kernel.
+    """
+    import nbformat  # the kernel of a notebook needs neither
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(Path(path).resolve().parent)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}  # without the version
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(SLIDERS, None)
+    nbformat.write(notebook, path)
+
+
+def main(argv=None):
+    p = argparse.ArgumentParser(description=run.__doc__, allow_abbrev=False)
+    p.add_argument("notebooks", nargs="+", metavar="FILE", help="notebooks to run, in place")
+    for path in p.parse_args(argv).notebooks:
+        try:
+            run(path)
+        except Exception as error:  # nbformat and the kernel have many
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # without colours
+            lines = [line for line in plain.splitlines() if line.strip()]
+            reason = lines[-1] if lines else type(error).__name__
+            p.exit(2, f"{p.prog}: error: {path}: {reason:.300}\n")
+
+
+if __name__ == "__main__":
+    main()

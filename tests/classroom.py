@@ -34,7 +34,7 @@ def code_cells(notebook):
     """(number of the exercise, "setup", "solution" or "check", cell) of every code cell."""
     number = None
     for cell in notebook.cells:
-        title = re.search(r"^## (\d+\.\d+) ", cell.source, re.MULTILINE)
+        title = re.search(r"^## (\w+\.\d+) ", cell.source, re.MULTILINE)
         if cell.cell_type == "markdown":
             number = title[1] if title else number
         else:

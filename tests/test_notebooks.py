@@ -4,23 +4,34 @@ The exercises are what release.py writes; every check of theirs fails until ther
 passes with it, and catches the bug that it is there to catch.
 """
 
+import base64
 import copy
+import io
 import re
 import shutil
 import subprocess
 import sys
 
 import classroom
+import ipywidgets
 import nbformat
 import numpy as np
+import proofs
 import pytest
 from classroom import NOTEBOOKS, read, release
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 CHAPTERS = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted(path.name for path in (NOTEBOOKS / "solutions").glob("*.ipynb"))
 SECONDS = 300  # of one cell; a chapter takes up to a minute
+EVERY_CHAPTER = ("## The problem", "## Derivation", "## Unbiased", "## Variance", "## What breaks",
+                 "on digits")  # fmt: skip
+SLIDERS = "application/vnd.jupyter.widget-view+json"
+HEADINGS = {  # of the lessons that derive no estimator
+    "00_before_you_start.ipynb": ("## The bound", "## Gradient descent", "## What is a gradient"),
+}
 
 
 def execute(notebook, folder, **options):
@@ -59,8 +70,16 @@ def graded(notebook):
 # ---------------------------------------------------------------------------------------- chapters
 
 
+def exercises_of(name):
+    """The exercises of a chapter; lessons of one chapter (05_…, 05b_…) share them."""
+    if name in SOLUTIONS:
+        return name
+    number = name.partition("_")[0].rstrip("b")
+    return next(other for other in SOLUTIONS if other.startswith(f"{number}_"))
+
+
 def test_every_chapter_has_its_exercises():
-    assert CHAPTERS == SOLUTIONS
+    assert sorted({exercises_of(name) for name in CHAPTERS}) == SOLUTIONS
     assert CHAPTERS[0].startswith("00_")
 
 
@@ -86,17 +105,35 @@ def test_chapter_is_complete_and_short(name):
     notebook, path = read(".", name), NOTEBOOKS / name
     code = [c for c in notebook.cells if c.cell_type == "code"]
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    assert len(text.split()) <= 1500
-    assert sum(1 for c in code for line in c.source.splitlines() if line.strip()) <= 200
+    assert len(text.split()) <= 2000
+    assert sum(1 for c in code for line in c.source.splitlines() if line.strip()) <= 260
     assert path.stat().st_size < 400_000
     assert all(c.execution_count for c in code), "not executed"
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1)), "not in one go"
     assert not any(errors(notebook).values())
     assert sum("image/png" in out.get("data", {}) for c in code for out in c.outputs) >= 3
-    for expected in ("**You will learn**", "**You need**", "## The problem", "## Derivation",
-                     "## Unbiased", "## Variance", "## What breaks", "on digits", "## Exercises",
-                     "## Further reading", f"exercises/{name}"):  # fmt: skip
+    headings = HEADINGS.get(name, EVERY_CHAPTER)
+    for expected in ("**You will learn**", "**You need**", "## Exercises", "## Further reading",
+                     f"exercises/{exercises_of(name)}", "<details>", *headings):  # fmt: skip
         assert expected in text, expected
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_figures_are_sharp_small_and_described(name):
+    """110 dpi, at most 64 colours; the text for those who cannot see them is the caption."""
+    notebook = read(".", name)
+    outputs = [out for c in notebook.cells if c.cell_type == "code" for out in c.outputs]
+    captions = {out.data.get("text/markdown") for out in outputs if "data" in out}
+    for out in outputs:
+        if "image/png" in out.get("data", {}):
+            caption = out.metadata["image/png"]["alt"]
+            assert len(caption.split()) >= 8
+            assert f"*Figure: {caption}*" in captions
+            picture = Image.open(io.BytesIO(base64.b64decode(out.data["image/png"])))
+            assert picture.width >= 390  # 3.6 inches
+            assert len(picture.convert("RGB").getcolors(100_000)) <= 64
+        assert SLIDERS not in out.get("data", {}), "run it by notebooks/course.py"
+    assert "widgets" not in notebook.metadata, "run it by notebooks/course.py"
 
 
 # --------------------------------------------------------------------------------------- exercises
@@ -136,7 +173,7 @@ def test_exercise_cells_are_fit_for_grading(name):
         assert set(fact) == keys | ({"points"} if fact["grade"] else set())
     assert len({fact["grade_id"] for fact in facts}) == len(facts)
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    titles = re.findall(r"^## (\d+)\.(\d+) (\w+(?: the bug)?)", text, re.MULTILINE)
+    titles = re.findall(r"^## (\w+)\.(\d+) (\w+(?: the bug)?)", text, re.MULTILINE)
     assert [int(number) for _, number, _ in titles] == list(range(1, len(titles) + 1))
     assert 4 <= len(titles) <= 6
     kinds, needed = {kind for *_, kind in titles}, {"Derive", "Implement", "Find the bug"}
@@ -187,7 +224,7 @@ def assert_solved(fresh, hunts):
     """Solutions pass; bugs are refused, in the words of the check."""
     for i, message in errors(fresh).items():
         if i in hunts:
-            assert re.match(r"AssertionError: Exercise \d+\.\d+ .+: ", message), message
+            assert re.match(r"AssertionError: Exercise \w+\.\d+ .+: ", message), message
         else:
             assert message == ""
     for i in graded(fresh):
@@ -215,7 +252,7 @@ def assert_unsolved(fresh):
     assert len(checks) >= 3
     for i, message in messages.items():
         expected = (
-            r"AssertionError: Exercise \d+\.\d+ .+: nothing is here yet\." if i in checks else "$"
+            r"AssertionError: Exercise \w+\.\d+ .+: nothing is here yet\." if i in checks else "$"
         )
         assert re.match(expected, message), f"cell {i}: {message}"
 
@@ -314,6 +351,72 @@ with course.exercise("1.1 two more", answer, "given", "common.all_bits") as trie
         assert names["truth"] == 7
         assert names["exact"] is course.common.exact_gradient
     assert names["cache"] == [5, 5]
+
+
+def test_course_show_has_a_caption_and_few_colours(course, monkeypatch):
+    shown = []
+    monkeypatch.setattr(course, "display", lambda *data, **options: shown.append((data, options)))
+    figure, axis = course.plt.subplots(figsize=(4, 3))
+    axis.imshow(np.arange(400).reshape(20, 20), cmap="viridis")
+    course.show("a square of many colours", figure)
+    ((data,), options), ((caption,), _) = shown
+    assert options["metadata"]["image/png"]["alt"] == "a square of many colours"
+    assert caption.data == "*Figure: a square of many colours*"
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert picture.size == (440, 330)
+    assert 32 < len(picture.convert("RGB").getcolors(10_000)) <= 64
+    assert not course.plt.get_fignums()
+
+
+def test_course_sliders_draw_and_say_what_is_missing(course, monkeypatch, capsys):
+    """With ipywidgets every move draws anew; without it one line says what it is for."""
+    drawn, shown, made, plain = [], [], [], ipywidgets.FloatSlider
+    monkeypatch.setattr(course, "display", lambda data, **options: shown.append(data))
+    make = lambda *values, **options: made.append(plain(*values, **options)) or made[-1]
+    monkeypatch.setattr(ipywidgets, "FloatSlider", make)
+    course.sliders(lambda T: drawn.append(T), T=(0.1, 5, 0.1, 0.5))
+    assert drawn == [0.5]
+    assert shown[0]["text/plain"] == "Run this notebook with Jupyter to move T with a slider."
+    (slider,) = made
+    slider.value = 2.0
+    assert drawn == [0.5, 2.0]
+    with pytest.raises(ZeroDivisionError):  # a mistake in the drawing is not swallowed
+        course.sliders(lambda T: 1 / 0, T=(0.1, 5, 0.1, 0.5))
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    course.sliders(lambda T: drawn.append(T), T=(0.1, 5, 0.1, 0.5))
+    assert "to move T with a slider" in capsys.readouterr().out
+    assert drawn == [0.5, 2.0]
+
+
+def test_course_runs_a_notebook_without_the_state_of_its_sliders(course, tmp_path, capsys):
+    path, sources = (
+        tmp_path / "x.ipynb",
+        ["import course", "course.sliders(lambda T: None, T=(0, 2, 1, 1))"],
+    )
+    shutil.copy(NOTEBOOKS / "course.py", tmp_path)
+    sources.insert(0, f"import sys; sys.path.insert(0, {str(proofs.METHODS)!r})")
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    course.main([str(path)])
+    notebook = nbformat.read(path, 4)
+    (output,) = [out for out in notebook.cells[2].outputs if out.output_type == "display_data"]
+    assert output.data == {"text/plain": "Run this notebook with Jupyter to move T with a slider."}
+    assert "widgets" not in notebook.metadata
+    assert [c.execution_count for c in notebook.cells] == [1, 2, 3]
+    assert not any("execution" in c.metadata for c in notebook.cells)
+    failing = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(failing, path)
+    with pytest.raises(SystemExit) as end:
+        course.main([str(path)])
+    assert end.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith(f"error: {path}: ZeroDivisionError: division by zero")
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(SystemExit) as end:
+        course.main([str(path)])
+    assert end.value.code == 2
+    assert f"error: {path}: " in capsys.readouterr().err.splitlines()[-1]
+    assert path.read_text(encoding="utf-8") == "{"
 
 
 def test_course_numbers_belong_to_key_and_exercise(course):
