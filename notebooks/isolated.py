@@ -137,12 +137,12 @@ def lock(work):
 
 
 def run_answers(cells, names):
-    """Run a student's cells in a namespace of its own; returns it and the errors of the cells.
+    """Run a student's cells in a namespace of its own; returns it and {name: error of its cell}.
 
     Bare expressions (a print, a plot) are left out: they would run again for every fork.
     """
-    errors = []
-    for source in cells:
+    errors = {}
+    for source, defines in cells:
         try:
             for statement in ast.parse(source).body:
                 if not isinstance(statement, ast.Expr):
@@ -150,7 +150,7 @@ def run_answers(cells, names):
         except NotImplementedError:
             pass
         except BaseException as error:
-            errors.append(f"{type(error).__name__}: {error}")
+            errors |= dict.fromkeys(defines, f"{type(error).__name__}: {error}")
     return names, errors
 
 
@@ -193,7 +193,7 @@ def call(grader, request, kept, errors):
     if isinstance(name, int):
         value = kept[name]
     elif isinstance(grader.local.get(name), Answer) or name not in grader.local:
-        why = f"; your cell ended with {errors[0]}" if errors else ""
+        why = f"; your cell ended with {errors[name]}" if name in errors else ""
         raise NameError(f"{name} is not defined{why}")
     else:
         value = grader.local[name]
@@ -383,7 +383,7 @@ class Grader:
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
         try:
             if cell["kind"] == "answer":
-                self.answers.append(cell["source"])
+                self.answers.append((cell["source"], cell["names"]))
                 self.namespace |= {name: Answer(self, name) for name in cell["names"]}
                 self.visible = dict(self.namespace)
                 for name in cell["constants"]:

@@ -67,13 +67,18 @@ def code(name, source, points=0, solution=False):
 
 
 def course():
+    """A solution: four copies of 9.1, so that four tricks share a process, and 9.2."""
     text = nbformat.v4.new_markdown_cell("Because.")
     text.metadata["nbgrader"] = {"grade": True, "grade_id": "why", "locked": False, "points": 4,
                                  "schema_version": 3, "solution": True, "task": False}  # fmt: skip
-    cells = [code("setup", SETUP), nbformat.v4.new_markdown_cell("## 9.1 Implement: the square"),
-             code("square", SQUARE, solution=True), code("square_test", CHECK_SQUARE, 2),
-             nbformat.v4.new_markdown_cell("## 9.2 Implement: the mean"),
-             code("mean", MEAN, solution=True), code("mean_test", CHECK_MEAN, 3), text]  # fmt: skip
+    cells = [code("setup", SETUP), nbformat.v4.new_markdown_cell("## 9.1 Implement: the square")]
+    for i in range(4):
+        pair = code(f"square{i}", SQUARE, solution=True), code(f"square{i}_test", CHECK_SQUARE, 2)
+        for cell in pair:
+            cell.source = cell.source.replace("square(", f"square{i}(")
+        cells += pair
+    cells += [nbformat.v4.new_markdown_cell("## 9.2 Implement: the mean"), text]
+    cells[-1:-1] = [code("mean", MEAN, solution=True), code("mean_test", CHECK_MEAN, 3)]
     kernel = {"name": "python3", "display_name": "Python 3"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
@@ -125,15 +130,20 @@ SQUARES = {
                       "        except OSError:\n            pass\n    return 0 * x", 0, "error"),
 }  # fmt: skip
 
+# Four tricks in a notebook; "loops above" leaves no time for the others, so it comes last, alone.
+NAMES = sorted(SQUARES, key=lambda name: name == "loops above")
+GROUPS = {f"student {i // 4}": NAMES[:-1][i : i + 4] for i in range(0, len(NAMES) - 1, 4)}
+GROUPS["student 99"] = NAMES[-1:]
+
 
 def edited(name):
     """Other notebooks: (text of the file, points of 9.1, points of 9.2, words of the status)."""
     notebook = course()
     square = notebook.cells[2]
-    square.source = "def square(x):\n    return x * x"
+    square.source = "def square0(x):\n    return x * x"
     points, status = (2, 3), "passed"
     if name == "edited check":
-        square.source = "def square(x):\n    return 0 * x"
+        square.source = "def square0(x):\n    return 0 * x"
         notebook.cells[3].source = "print('Exercise 9.1 square: passed')"
         notebook.cells[3].metadata["nbgrader"]["points"] = 100
         points, status = (0, 3), "failed"
@@ -144,12 +154,12 @@ def edited(name):
         notebook.cells = []
         points, status = (0, 0), "missing"
     elif name == "answer twice":
-        notebook.cells.append(code("square", "def square(x):\n    return 0 * x", solution=True))
+        notebook.cells.append(code("square0", "def square0(x):\n    return 0 * x", solution=True))
         points, status = (0, 3), "stands 2 times"
     elif name == "kernel":
         notebook.metadata["kernelspec"] = {"name": "julia-1.9", "display_name": "Julia"}
     elif name == "helper":
-        square.source = "def square(x):\n    return helper(x)"
+        square.source = "def square0(x):\n    return helper(x)"
         source = (
             "import numpy as np\ndef helper(x):\n    return x * x\nfor i in range(10**12): pass"
         )
@@ -181,10 +191,13 @@ def points(tmp_path_factory):
     solution = desk / "solutions" / "09_small.ipynb"
     nbformat.write(course(), solution)
     before = solution.read_bytes()
-    for name, (source, *_) in SQUARES.items():
+    for student, names in GROUPS.items():
         notebook = course()
-        notebook.cells[2].source = source.replace("{solution!r}", repr(str(solution)))
-        folder = desk / "submitted" / name / "week 1"
+        for i, name in enumerate(names):
+            source = SQUARES[name][0].replace("{solution!r}", repr(str(solution)))
+            source = source.replace("square(", f"square{i}(").replace("_test", f"{i}_test")
+            notebook.cells[2 + 2 * i].source = source
+        folder = desk / "submitted" / student / "week 1"
         folder.mkdir(parents=True)
         nbformat.write(notebook, folder / "09_small.ipynb")
     for name in EDITS:
@@ -197,14 +210,16 @@ def points(tmp_path_factory):
     assert solution.read_bytes() == before
     with open(desk / "points.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * (len(SQUARES) + len(EDITS) + 1)
+    assert len(rows) == 6 * (len(GROUPS) + len(EDITS) + 1)
     return {(row["student"], row["exercise"]): row for row in rows}
 
 
 @pytest.mark.parametrize("name", SQUARES)
 def test_an_answer_gets_its_points_and_a_trick_none(points, name):
     _, expected, words = SQUARES[name]
-    row, other = points[name, "square_test"], points[name, "mean_test"]
+    student = next(student for student, names in GROUPS.items() if name in names)
+    i = GROUPS[student].index(name)
+    row, other = points[student, f"square{i}_test"], points[student, "mean_test"]
     assert (row["points"], row["maximum"]) == (str(expected), "2"), row["status"]
     assert words in row["status"]
     if name != "loops above":  # it has no time for anything else
@@ -214,18 +229,18 @@ def test_an_answer_gets_its_points_and_a_trick_none(points, name):
 @pytest.mark.parametrize("name", EDITS)
 def test_other_notebooks_get_the_points_of_their_answers(points, name):
     _, expected, words = edited(name)
-    rows = points[name, "square_test"], points[name, "mean_test"]
+    rows = points[name, "square0_test"], points[name, "mean_test"]
     assert tuple(int(row["points"]) for row in rows) == expected, rows
     assert words in rows[0]["status"]
 
 
 def test_derivations_wait_for_a_human(points):
-    row = points["right", "why"]
+    row = points["student 1", "why"]
     assert (row["kind"], row["points"], row["maximum"]) == ("by hand", "", "4")
     assert row["status"] == "waits for a human"
     assert row["title"] == "9.2 Implement: the mean"
     assert points["nbformat 3", "why"]["points"] == "0"  # it has no such cell
-    assert {points["nothing", x]["status"] for x in ("square_test", "why")} == {"missing"}
+    assert {points["nothing", x]["status"] for x in ("square0_test", "why")} == {"missing"}
 
 
 def test_grade_refuses_bad_input_in_one_line(tmp_path, capsys):
@@ -252,6 +267,18 @@ def test_grade_refuses_bad_input_in_one_line(tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
     assert (tmp_path / "old.csv").read_text() == "precious"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["06_dreg.ipynb"])  # one check differentiates an answer
+def test_solutions_get_all_points(name, tmp_path):
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann" / name).write_bytes((NOTEBOOKS / "solutions" / name).read_bytes())
+    grade.main([str(tmp_path), "--key", "A-7", "--out", str(tmp_path / "points.csv")])
+    with open(tmp_path / "points.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "check"]
+    assert len(rows) >= 4
+    assert [row["points"] for row in rows] == [row["maximum"] for row in rows]
 
 
 def test_a_status_is_one_line_and_no_formula():
