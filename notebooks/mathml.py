@@ -204,12 +204,9 @@ class _Parser:
         sub = sup = None
         while (script := self.peek()) in ("^", "_", "'"):
             if script == "'":
-                primes = 0
-                while self.peek() == "'":
-                    self.at += 1
-                    primes += 1
-                mark = _tag("mo", "′" * primes, lspace="0", rspace="0")
-                sup = _tag("mrow", mark, sup) if sup else mark
+                self.at += 1  # of a text font, where a prime is raised already
+                prime = _tag("mtext", "′", style="font-family:Georgia,serif")
+                element = _tag("mrow", element, prime)
                 continue
             self.at += 1
             if script == "^":
@@ -342,9 +339,8 @@ class _Parser:
 
     def sized(self, em):
         x = self.delimiter()
-        size = {"minsize": f"{em}em", "maxsize": f"{em}em"}
         kind = "open" if x in OPEN else "close" if x in CLOSE else "atom"
-        return _tag("mo", escape(x), stretchy="true", symmetric="true", **size), kind
+        return _tag("mo", escape(x), stretchy="false", style=f"font-size:{em}em"), kind
 
     def environment(self, name):
         columns = self.raw() if name == "array" else ""

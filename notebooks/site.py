@@ -37,7 +37,8 @@ BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stab
             "microsoft-edge"]  # fmt: skip
 MARK = '<meta name="generator" content="notebooks/site.py">'
 STYLE = """
-body { max-width: 46rem; margin: 0 auto; padding: 1rem; font: 17px/1.55 Georgia, serif; color: #222 }
+body { max-width: 46rem; margin: 0 auto; padding: 1rem; color: #222;
+  font: 17px/1.55 Georgia, serif }
 nav { font: 14px sans-serif; display: flex; justify-content: space-between; gap: 1rem }
 h1, h2, h3 { font-family: sans-serif; line-height: 1.25 }
 a { color: #0b57a4 }
@@ -49,7 +50,8 @@ img { max-width: 100%; height: auto }
 figure { margin: 1rem 0; text-align: center }
 table { border-collapse: collapse; font-size: .92em }
 th, td { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; vertical-align: top }
-math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "XITS Math", math, serif }
+math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "XITS Math",
+  "DejaVu Math TeX Gyre", math, serif }
 math[display=block] { margin: .9rem 0; overflow-x: auto; overflow-y: hidden; padding: .2rem 0 }
 mtable { border: 0 } mtd { border: 0; padding: .15em .2em }
 .answer { border-left: 3px solid #c60; padding-left: .8rem }
@@ -59,11 +61,12 @@ mtable { border: 0 } mtd { border: 0; padding: .15em .2em }
 }
 """
 
-# ------------------------------------------------------------------------------- Markdown and formulas
+# ---------------------------------------------------------------------------- Markdown and formulas
 
 CODE = r"(?P<code>```.*?```|~~~.*?~~~|(?P<tick>`+)(?!`).*?(?<!`)(?P=tick)(?!`))"
 MATH = re.compile(
-    CODE + r"|\$\$(?P<block>.+?)\$\$|\\\$|\$(?P<inline>[^\s$](?:[^$\n]|\n(?!\n))*?)\$", re.DOTALL
+    CODE + r"|\$\$(?P<block>.+?)\$\$|\\\$|\$(?P<inline>[^\s$](?:[^$\n]|\n(?!\n))*?)(?<=\S)\$(?!\d)",
+    re.DOTALL,
 )
 
 
@@ -122,7 +125,7 @@ def markdown(text, link, complain):
     return re.sub("\ue000(\\d+)\ue001", lambda m: formulas[int(m[1])], page)
 
 
-# ----------------------------------------------------------------------------------------- the pages
+# ---------------------------------------------------------------------------------------- the pages
 
 
 class Site:
@@ -198,9 +201,9 @@ class Site:
                 parts.append(f'<div class="answer">{body}</div>' if answer else body)
             elif cell.cell_type == "code":
                 parts.append(coloured(cell.source))
-                for output in cell.get("outputs", []):
-                    parts.append(shown(output, cell, title))
-        return "\n".join(parts)
+                parts += [shown(output, cell, title) for output in cell.get("outputs", [])]
+        pieces = "\n".join(parts)
+        return pieces.replace('</pre>\n<pre class="output">', "")  # lines of one cell
 
     # ---- files
 
@@ -284,7 +287,7 @@ def shown(output, cell, title):
     return f'<pre class="output">{html.escape(text)}</pre>'
 
 
-# ------------------------------------------------------------------------------------------- the PDF
+# ------------------------------------------------------------------------------------------ the PDF
 
 
 def browser():
