@@ -322,7 +322,8 @@ def main(argv=None):
     solutions = {}
     for path in sorted(Path(args.solutions).glob("*.ipynb")):
         try:
-            solutions[path.name] = read(path)
+            read(path)
+            solutions[path.name] = release.of_course(path, args.key)
         except ValueError as error:
             p.error(f"--solutions: {path.name}: {error}")
     if not solutions:

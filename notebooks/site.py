@@ -32,7 +32,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 HOME = HERE.parent
 INDEX = HERE / "README.md"
-HIDDEN = [HERE / "solutions", HERE / "rubrics.md"]  # not for students
+HIDDEN = [HERE / "solutions", HERE / "variants", HERE / "rubrics.md"]  # not for students
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
             "microsoft-edge"]  # fmt: skip
 MARK = '<meta name="generator" content="notebooks/site.py">'
