@@ -8,10 +8,13 @@ nbgrader's STUDENT/ASSIGNMENT/NAME.ipynb (FOLDER is then `submitted`, or the fol
 
 Setup, tools and checks, hidden tests included, are those of the solution notebook of the same
 name. From the student's notebook come the cells for answers, found by nbgrader's `grade_id`, and
-the imports, functions and classes of cells that the student added. Nothing else of it is read: no
-output, no check, no kernel name. The checks run in a process of their own (isolated.py), which
-never runs a student's code, so no answer can change the points. It cannot read the solutions
-either. (An answer that walks through Python's frames might see the numbers of a check.)
+the imports, functions, classes and constants of cells that the student added. Nothing else of it
+is read: no output, no check, no kernel name. A bare expression, such as a print, is not run. Other
+lines outside of functions run again for each check.
+
+The checks run in a process of their own (isolated.py), which never runs a student's code, so no
+answer can change the points. It cannot read the solutions either. (An answer that walks through
+Python's frames might see the numbers of a check.)
 
 The CSV has a row for each exercise: student, notebook, exercise, title, kind, points, maximum,
 status. Kind is "check" or "by hand"; points are empty where a derivation waits for a human.
@@ -91,10 +94,12 @@ def plain_python(source):
 
 
 def additions(source):
-    """The imports, functions and classes of a cell that a student added."""
+    """The imports, functions, classes and constants of a cell that a student added."""
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    constant = lambda x: isinstance(x, ast.Assign) and isinstance(x.value, ast.Constant)
     try:
-        body = [x for x in ast.parse(plain_python(source)).body if isinstance(x, kinds)]
+        body = ast.parse(plain_python(source)).body
+        body = [x for x in body if isinstance(x, kinds) or constant(x)]
     except (SyntaxError, ValueError, RecursionError):
         return ""
     return "\n".join(map(ast.unparse, body))

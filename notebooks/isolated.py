@@ -110,7 +110,7 @@ def unpack(message, function=None):
 def lock(work):
     """From here on this process cannot harm others, nor read what would give answers away."""
     refused = ("subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system",
-               "os.kill", "os.putenv", "os.startfile", "signal.pthread_kill", "socket.", "ctypes.",
+               "os.kill", "os.startfile", "signal.pthread_kill", "socket.", "ctypes.",
                "gc.get_", "pty.", "shutil.", "webbrowser.", "sqlite3.", "syslog.")  # fmt: skip
     changes = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink",
                "os.chmod", "os.chown", "os.truncate", "os.utime")  # fmt: skip
@@ -122,7 +122,7 @@ def lock(work):
             raise PermissionError(f"an answer may not use {event}")
         if event == "open" and isinstance(args[0], (str, bytes)):
             path = realpath(os.fsdecode(args[0]))
-            if path.startswith(inside) or path == os.devnull:
+            if os.path.join(path, "").startswith(inside) or path == os.devnull:
                 return
             if args[2] & writing or path.endswith(".ipynb") or path.startswith("/proc/"):
                 raise PermissionError(f"an answer may not open {path}")
@@ -164,7 +164,7 @@ def serve(connection, grader, first, number):
     with contextlib.suppress(OSError, ValueError):  # not every system has both
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
-    original = grader.visible
+    original = grader.visible()
     grader.forked, grader.connection = True, connection
     values = list(original.values()) + ([*first["args"]] if first else [])
     generators = {id(x): x for x in values if isinstance(x, np.random.Generator)}
@@ -246,12 +246,23 @@ class Grader:
     def __init__(self, work, seconds, results):
         self.work, self.seconds, self.results = work, seconds, results
         self.namespace = {"__name__": "__main__"}
-        self.visible = self.namespace  # to answers
-        self.answers, self.forks, self.server = [], {}, None
+        self.before = set()  # names that were there when the cell began
+        self.home = str(Path(work).parent.parent)  # our modules are below it
+        self.answers, self.forks, self.server, self.server_state = [], {}, None, 0
         self.busy = self.forked = False
         self.count = 0
 
     # ---- forks
+
+    def visible(self):
+        """What answers see of the namespace: nothing that the running check has added."""
+        return {name: x for name, x in self.namespace.items() if name in self.before}
+
+    def state(self):
+        """Changes when a check replaces a function of a module or one of the visible names."""
+        ours = [vars(m) for m in list(sys.modules.values())
+                if str(getattr(m, "__file__", "")).startswith(self.home)]  # fmt: skip
+        return hash(tuple(id(x) for names in [self.visible(), *ours] for x in names.values()))
 
     def fork(self, first=None):
         """A new process with everything that is here; returns (connection, process id)."""
@@ -292,7 +303,12 @@ class Grader:
         elif not self.busy:
             with contextlib.suppress(NotPlainError):
                 message = pack(request)
-                fork = self.server = self.server or self.fork()
+                if self.server and self.server_state != self.state():
+                    self.end(self.server)
+                    self.server = None
+                if not self.server:
+                    self.server, self.server_state = self.fork(), self.state()
+                fork = self.server
         if not fork:
             outer = lambda x: Callback(self, x, keep(x)) if isinstance(x, FUNCTIONS) else x
             request["args"] = [outer(x) for x in args]
@@ -379,13 +395,13 @@ class Grader:
 
     def run(self, cell):
         """Run one cell; returns "" or what went wrong."""
-        self.visible = dict(self.namespace)  # answers do not see what a check sets
+        self.before = set(self.namespace)
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
         try:
             if cell["kind"] == "answer":
                 self.answers.append((cell["source"], cell["names"]))
                 self.namespace |= {name: Answer(self, name) for name in cell["names"]}
-                self.visible = dict(self.namespace)
+                self.before = set(self.namespace)
                 for name in cell["constants"]:
                     value = self.ask(self.namespace.pop(name), constant=True)
                     self.namespace[name] = value

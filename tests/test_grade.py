@@ -36,7 +36,8 @@ import course
 import numpy as np
 from course import exercise
 KEY = "public"
-rng = np.random.default_rng(0)"""
+rng = np.random.default_rng(0)
+course.secret = lambda x: x**2"""
 SQUARE = "def square(x):\n    ### BEGIN SOLUTION\n    return x**2\n    ### END SOLUTION"
 CHECK_SQUARE = """with exercise("9.1 square"):
     X = np.arange(1.0, 5.0)
@@ -44,6 +45,8 @@ CHECK_SQUARE = """with exercise("9.1 square"):
     course.assert_same(square(X), wanted)
     ### BEGIN HIDDEN TESTS
     assert square(-3.0) == 9
+    course.secret = lambda x: x  # a check may take something away while it calls an answer
+    assert square(-4.0) == 16
     ### END HIDDEN TESTS"""
 MEAN = "def mean(f, n, rng):\n    ### BEGIN SOLUTION\n    return f(rng.random(n)).mean()\n    ### END SOLUTION"  # noqa: E501
 CHECK_MEAN = """calls = []
@@ -106,6 +109,13 @@ SQUARES = {
     "deletes": ("del course, exercise\ncalls = wanted = X = None\ndef square(x):\n    return 0 * x",
                 0, "failed"),
     "sees the check": ("def square(x):\n    return wanted", 0, "wanted"),
+    "uses the secret": ("def square(x):\n    return course.secret(x)", 0, "failed"),
+    "libraries": ("from scipy import integrate, optimize\nimport matplotlib.pyplot as plt\n"
+                  "def square(x):\n    plt.figure()\n    import tempfile\n"
+                  "    with tempfile.TemporaryFile() as file:\n        np.save(file, x)\n"
+                  "    root = optimize.brentq(lambda y: y - 2, 0, 5)\n"
+                  "    area = integrate.quad(lambda y: y, 0, 2)[0]\n"
+                  "    return x**root * area / 2 if np.ndim(x) else float(x)**2", 2, "passed"),
     "exit": ("import sys\ndef square(x):\n    sys.exit(0)", 0, "SystemExit"),
     "hard exit": ("import os\ndef square(x):\n    os._exit(0)", 0, "ended the Python process"),
     "kills": ("import os\ndef square(x):\n    os.kill(os.getppid(), 9)", 0, "os.kill"),
@@ -160,9 +170,7 @@ def edited(name):
         notebook.metadata["kernelspec"] = {"name": "julia-1.9", "display_name": "Julia"}
     elif name == "helper":
         square.source = "def square0(x):\n    return helper(x)"
-        source = (
-            "import numpy as np\ndef helper(x):\n    return x * x\nfor i in range(10**12): pass"
-        )
+        source = "TWO = 2\ndef helper(x):\n    return x**TWO\nfor i in range(10**12): pass"
         notebook.cells.insert(2, nbformat.v4.new_code_cell(source))
     elif name == "nbformat 3":
         old = nbformat.v3.nbbase

@@ -274,3 +274,15 @@ def test_a_browser_shows_formulas_and_figures(pages, name, tmp_path):
     assert (int(small), int(blank), wide) == (0, 0, "false")
     assert int(images) == len(expected.images)
     assert "Georgia" in font  # style.css has arrived
+
+
+@pytest.mark.slow
+def test_a_browser_prints_the_course(tmp_path):
+    if site.browser() is None:
+        pytest.skip("no browser is installed")
+    site.main(["--to", str(tmp_path / "course"), "--pdf"])
+    printed = (tmp_path / "course" / "course.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    pages = len(re.findall(rb"/Type\s*/Page\b", printed))
+    assert pages > 3 * len(SOURCES) / 2
+    assert printed.count(b"/Subtype /Image") > 20
