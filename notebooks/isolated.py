@@ -16,7 +16,6 @@ import ast
 import builtins
 import contextlib
 import ctypes  # noqa: F401  before `lock`, which refuses it
-import functools
 import json
 import os
 import resource
@@ -34,7 +33,7 @@ from autograd.extend import Box, defvjp_argnums, primitive
 SAFE_ERRORS = ("NotImplementedError", "ValueError", "TypeError", "ZeroDivisionError", "KeyError")
 MEMORY = 4 << 30  # bytes that an answer may take
 KINDS = "biufcU"  # of arrays: numbers and strings
-FUNCTIONS = (types.FunctionType, types.MethodType)
+FUNCTIONS = (types.FunctionType, types.MethodType, np.ufunc)
 LARGEST = 1 << 30  # bytes of one result
 
 
@@ -165,7 +164,7 @@ def serve(connection, grader, first, number):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
     original = grader.visible()
-    grader.forked, grader.connection = True, connection
+    grader.forked, grader.connection, grader.again = True, connection, False
     values = list(original.values()) + ([*first["args"]] if first else [])
     generators = {id(x): x for x in values if isinstance(x, np.random.Generator)}
     for x in generators.values():  # the answer's noise is not that of the check
@@ -184,7 +183,8 @@ def serve(connection, grader, first, number):
             reply = pack(["error", "TypeError", f"your function returned {error}"])
         except BaseException as error:
             reply = pack(["error", type(error).__name__, str(error)[:1000]])
-        connection.send_bytes(reply)
+        connection.send_bytes(pack(["again", ""]) if grader.again else reply)
+        grader.again = False
 
 
 def call(grader, request, kept, errors):
@@ -199,8 +199,7 @@ def call(grader, request, kept, errors):
         value = grader.local[name]
     if request.get("constant"):
         return value
-    args = [grader.inner(x) for x in request["args"]]
-    kwargs = {key: grader.inner(x) for key, x in request["kwargs"].items()}
+    args, kwargs = request["args"], request["kwargs"]
     if "argnum" not in request:
         return value(*args, **kwargs)
     i = request["argnum"]
@@ -247,6 +246,7 @@ class Grader:
         self.work, self.seconds, self.results = work, seconds, results
         self.namespace = {"__name__": "__main__"}
         self.before = set()  # names that were there when the cell began
+        self.need_objects = set()  # answers that call functions with more than plain data
         self.home = str(Path(work).parent.parent)  # our modules are below it
         self.answers, self.forks, self.server, self.server_state = [], {}, None, 0
         self.busy = self.forked = False
@@ -259,10 +259,13 @@ class Grader:
         return {name: x for name, x in self.namespace.items() if name in self.before}
 
     def state(self):
-        """Changes when a check replaces a function of a module or one of the visible names."""
+        """Changes when a check takes away or replaces a function that answers could see."""
         ours = [vars(m) for m in list(sys.modules.values())
                 if str(getattr(m, "__file__", "")).startswith(self.home)]  # fmt: skip
-        return hash(tuple(id(x) for names in [self.visible(), *ours] for x in names.values()))
+        mark = lambda x: id(x) if x is None or callable(x) else 0
+        return hash(
+            tuple((k, mark(x)) for names in [self.visible(), *ours] for k, x in names.items())
+        )
 
     def fork(self, first=None):
         """A new process with everything that is here; returns (connection, process id)."""
@@ -292,28 +295,31 @@ class Grader:
     # ---- a call of an answer
 
     def ask(self, answer, args=(), kwargs=None, **what):
-        """The result of a request to a fork. Plain arguments go to the one that serves this cell;
-        for others a new one is made, which has them already."""
+        """The result of a request to a fork. Plain arguments, and functions that are called back,
+        go to the fork that serves this cell; for others a new one is made, which has them already.
+        """
         request = {"name": answer.name, "args": list(args), "kwargs": kwargs or {}} | what
         functions = []  # of the check, which the fork may call, by number
-        keep = lambda f: functions.append(f) or len(functions) - 1
         fork, message = answer.fork, None
+
+        def keep(f):
+            if not isinstance(f, FUNCTIONS):
+                raise NotPlainError(f"a {type(f).__name__}")
+            functions.append(f)
+            return len(functions) - 1
+
         if fork:
             message = pack(request, keep)
-        elif not self.busy:
+        elif not self.busy and answer.name not in self.need_objects:
             with contextlib.suppress(NotPlainError):
-                message = pack(request)
-                if self.server and self.server_state != self.state():
-                    self.end(self.server)
-                    self.server = None
-                if not self.server:
-                    self.server, self.server_state = self.fork(), self.state()
-                fork = self.server
+                message = pack(request, keep)
+                fork = self.serving()
         if not fork:
+            functions.clear()
             outer = lambda x: Callback(self, x, keep(x)) if isinstance(x, FUNCTIONS) else x
             request["args"] = [outer(x) for x in args]
             request["kwargs"] = {key: outer(x) for key, x in request["kwargs"].items()}
-            fork = self.fork(request)
+            fork, message = self.fork(request), None
         fresh = message is None
         if not fresh:
             self._send(fork, message)
@@ -326,9 +332,22 @@ class Grader:
             self.end(fork)
         if kind == "result":
             return value
+        if kind == "again" and not fresh and not answer.fork:
+            self.need_objects.add(answer.name)
+            return self.ask(answer, args, kwargs, **what)
         if value in SAFE_ERRORS:
             raise getattr(builtins, value)(more)
         raise RuntimeError(f"{value}: {more}")  # nothing that a check could take for its own
+
+    def serving(self):
+        """The fork that serves this cell; a new one if a check has changed what answers see."""
+        state = self.state()
+        if self.server and self.server_state != state:
+            self.end(self.server)
+            self.server = None
+        if not self.server:
+            self.server, self.server_state = self.fork(), state
+        return self.server
 
     def _send(self, fork, message):
         try:
@@ -351,45 +370,18 @@ class Grader:
                 kind, value, *more = unpack(fork[0].recv_bytes(LARGEST), stand_in)
                 if kind == "result":
                     return kind, value, "", bool(held)
-                if kind == "error":
-                    return kind, str(value), str(more[0]), False
+                if kind in ("error", "again"):
+                    return kind, str(value), "".join(map(str, more)), False
                 function, (args, kwargs) = functions[value], more
             except Exception:  # the end, or no message of `serve`
                 self._ended(fork)
             try:
                 reply = pack(["result", function(*args, **kwargs)])
-            except NotPlainError as error:
-                reply = pack(["error", "TypeError", f"the function returned {error}"])
+            except NotPlainError:
+                reply = pack(["not plain"])
             except Exception as error:
                 reply = pack(["error", type(error).__name__, str(error)[:1000]])
             self._send(fork, reply)
-
-    # ---- functions of the check, as the fork sees them
-
-    def inner(self, x):
-        """In the fork: what a student's function gets for an argument."""
-        if isinstance(x, Answer):
-            return self.local.get(x.name, x)
-        if not isinstance(x, Callback):
-            return x
-
-        @functools.wraps(x.function)
-        def function(*args, **kwargs):
-            try:
-                message = pack(["callback", x.number, args, kwargs])
-            except NotPlainError:  # a trace of autograd, or an object
-                if x.function is None:
-                    raise
-                return x.function(*args, **kwargs)
-            self.connection.send_bytes(message)
-            kind, *parts = unpack(self.connection.recv_bytes())
-            if kind == "result":
-                return parts[0]
-            error = getattr(builtins, parts[0], None)
-            is_error = isinstance(error, type) and issubclass(error, Exception)
-            raise (error if is_error else RuntimeError)(parts[1])
-
-        return function
 
     # ---- cells
 
@@ -424,8 +416,31 @@ class Grader:
 
 
 class Callback:
+    """A function of the check, as an answer sees it: a call runs where the check is."""
+
     def __init__(self, grader, function, number):
         self.grader, self.function, self.number = grader, function, number
+
+    def __call__(self, *args, **kwargs):
+        try:
+            message = pack(["callback", self.number, args, kwargs])
+        except NotPlainError:  # a trace of autograd, or an object
+            return self.here(*args, **kwargs)
+        self.grader.connection.send_bytes(message)
+        kind, *parts = unpack(self.grader.connection.recv_bytes())
+        if kind == "result":
+            return parts[0]
+        if kind == "not plain":
+            return self.here(*args, **kwargs)
+        error = getattr(builtins, parts[0], None)
+        is_error = isinstance(error, type) and issubclass(error, Exception)
+        raise (error if is_error else RuntimeError)(parts[1])
+
+    def here(self, *args, **kwargs):
+        if self.function is None:  # this fork is older than the function: ask for a new one
+            self.grader.again = True
+            raise NotPlainError("an object")
+        return self.function(*args, **kwargs)
 
 
 def main():
