@@ -60,6 +60,22 @@ with exercise("9.2 mean"):
     assert mean(lambda u: 0 * u + 7, 10, rng) == 7
     ### END HIDDEN TESTS"""
 
+SLOPE = """def slope(f, x):
+    ### BEGIN SOLUTION
+    import autograd
+    assert f(x) == x**3
+    return autograd.grad(f)(x)
+    ### END SOLUTION"""
+CHECK_SLOPE = """import autograd
+cubes = []
+def cube(x):
+    cubes.append(type(x).__name__)
+    return x**3
+with exercise("9.3 slope"):
+    assert slope(cube, 2.0) == 12  # autograd's objects cannot leave the answer's process
+    assert cubes == ["float"] * 2, cubes  # the plain calls arrive here
+    assert autograd.grad(lambda x: 2 * square0(x))(3.0) == 12"""
+
 
 def code(name, source, points=0, solution=False):
     cell = nbformat.v4.new_code_cell(source)
@@ -82,6 +98,7 @@ def course():
         cells += pair
     cells += [nbformat.v4.new_markdown_cell("## 9.2 Implement: the mean"), text]
     cells[-1:-1] = [code("mean", MEAN, solution=True), code("mean_test", CHECK_MEAN, 3)]
+    cells[-1:-1] = [code("slope", SLOPE, solution=True), code("slope_test", CHECK_SLOPE, 1)]
     kernel = {"name": "python3", "display_name": "Python 3"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
@@ -218,7 +235,7 @@ def points(tmp_path_factory):
     assert solution.read_bytes() == before
     with open(desk / "points.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 6 * (len(GROUPS) + len(EDITS) + 1)
+    assert len(rows) == 7 * (len(GROUPS) + len(EDITS) + 1)
     return {(row["student"], row["exercise"]): row for row in rows}
 
 
@@ -240,6 +257,12 @@ def test_other_notebooks_get_the_points_of_their_answers(points, name):
     rows = points[name, "square0_test"], points[name, "mean_test"]
     assert tuple(int(row["points"]) for row in rows) == expected, rows
     assert words in rows[0]["status"]
+
+
+def test_functions_and_derivatives_pass_between_the_processes(points):
+    """An answer differentiates a function of the check; a check differentiates an answer."""
+    assert points["student 0", "slope_test"]["status"] == "passed"
+    assert points["kernel", "slope_test"]["points"] == "1"
 
 
 def test_derivations_wait_for_a_human(points):
