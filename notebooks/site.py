@@ -3,9 +3,9 @@
     python notebooks/site.py --to DIR          # then open DIR/index.html
     python notebooks/site.py --to DIR --pdf    # and DIR/course.pdf, to print
 
-The index is notebooks/README.md. Files of the project that a page links to are written as pages
-too. Formulas are MathML, figures are inside their pages. Solutions and what is for teachers only
-are left out. The PDF needs a browser (chromium or chrome).
+The index is notebooks/README.md. Files of the project that the course links to are written as pages
+too, but not what only those link to. Formulas are MathML, and figures are inside their pages.
+Solutions and what is for teachers only are left out. The PDF needs a browser (chromium or chrome).
 """
 
 import argparse
@@ -48,7 +48,7 @@ code { font-size: .85em; background: #f6f6f6 }
 pre code { font-size: 1em }
 img { max-width: 100%; height: auto }
 figure { margin: 1rem 0; text-align: center }
-table { border-collapse: collapse; font-size: .92em }
+table { border-collapse: collapse; font-size: .92em; margin: 1rem 0 }
 th, td { border: 1px solid #ccc; padding: .25rem .5rem; text-align: left; vertical-align: top }
 math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "XITS Math",
   "DejaVu Math TeX Gyre", math, serif }
@@ -159,7 +159,10 @@ class Site:
                 return None
             if image and file.suffix == ".png":
                 return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
-            self.add(file)
+            if HERE in source.parents:
+                self.add(file)
+            elif file not in self.pages:
+                return None
             start = Path(self.target(source)).parent
             way = os.path.relpath(self.target(file), start).replace(os.sep, "/")
             way = "" if file == source else quote(way)
@@ -173,8 +176,9 @@ class Site:
             self.queue.append(source)
 
     def build(self):
-        while self.queue:
-            source = self.queue.pop(0)
+        while self.queue:  # the course first: pages from elsewhere link to what there is then
+            source = next((x for x in self.queue if HERE in x.parents), self.queue[0])
+            self.queue.remove(source)
             complain = lambda message: self.complaints.append(f"{source.name}: {message}")
             link = self.linker(source)
             if source.suffix == ".ipynb":
