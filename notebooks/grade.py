@@ -254,10 +254,12 @@ def handed_in(folder):
     folder = folder / "submitted" if (folder / "submitted").is_dir() else folder
     hidden = lambda path: any(part.startswith(".") for part in path.relative_to(folder).parts)
     students = sorted(p for p in folder.iterdir() if p.is_dir() and not hidden(p))
-    return {
-        student.name: sorted(p for p in student.rglob("*.ipynb") if p.is_file() and not hidden(p))
-        for student in students
-    }
+    found = {}
+    for student in students:
+        mine = lambda path: path.resolve().is_relative_to(student.resolve())  # no link to solutions
+        paths = (p for p in student.rglob("*.ipynb") if p.is_file() and not hidden(p) and mine(p))
+        found[student.name] = sorted(paths)
+    return found
 
 
 def solution_of(path, solutions):

@@ -230,6 +230,7 @@ def points(tmp_path_factory):
         path = desk / "submitted" / name / "09_small.ipynb"
         path.write_text(edited(name)[0], encoding="utf-8")
     (desk / "submitted" / "nothing").mkdir()
+    (desk / "submitted" / "nothing" / "09_small.ipynb").symlink_to(solution)
     flags = ["--solutions", str(desk / "solutions"), "--timeout", "6"]
     grade.main([str(desk), *flags, "--out", str(desk / "points.csv")])
     assert solution.read_bytes() == before
