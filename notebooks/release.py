@@ -5,10 +5,15 @@ generate_assignment` shows a student; nbgrader itself is not needed. In a soluti
 from ### BEGIN SOLUTION to ### END SOLUTION become a stub, hidden tests go, and so do all outputs.
 
     python notebooks/release.py                          # the public exercises, as they are here
-    python notebooks/release.py --key SPRING-27 --to DIR  # other numbers, for a course of your own
+    python notebooks/release.py --key SPRING-27 --to DIR  # for a course of your own
+    python notebooks/release.py --key SPRING-27 --to DIR --with-answers  # its solutions
+
+The key decides the numbers in the checks. For some exercises notebooks/variants/ has another task
+of the same kind; there the key decides which of them a course gets.
 """
 
 import argparse
+import hashlib
 import os
 import re
 import sys
@@ -23,6 +28,60 @@ SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n.*?### END SOLUTION",
 HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS[ \t]*\n.*?### END HIDDEN TESTS\n?", LINES)
 MARKERS = ("### BEGIN", "### END")
 KEY = 'KEY = "public"'
+
+
+def sections(notebook):
+    """[(number, cells)] in order: "0.4" for the cells from "## 0.4 …" on, "" before the first."""
+    found = [("", [])]
+    for cell in notebook.cells:
+        heading = re.match(r"## (\d+\.\d+) ", cell.source)
+        if cell.cell_type == "markdown" and heading:
+            found.append((heading[1], []))
+        found[-1][1].append(cell)
+    return found
+
+
+def pick(key, name, count):
+    """Which of `count` tasks the course `key` gets for the exercise `name`; the first in public."""
+    digest = hashlib.sha256(f"{key} {name} task".encode()).digest()
+    return 0 if key == "public" else int.from_bytes(digest[:8], "big") % count
+
+
+def for_course(solution, variants, key):
+    """A copy of a solution notebook with the tasks of the course: its own or those of `variants`.
+
+    `variants` is a notebook with other cells for some of the exercises, or None.
+    """
+    solution, others = nbformat.from_dict(solution), {}
+    for number, cells in sections(variants) if variants else []:
+        others.setdefault(number, []).append(cells)
+    cells = []
+    for number, own in sections(solution):
+        tasks = [own, *others.get(number, [])] if number else [own]
+        cells += tasks[pick(key, number, len(tasks))]
+    solution.cells = cells
+    return solution
+
+
+def of_course(path, key):
+    """The solution notebook at `path` as `key` wants it; variants are in the folder beside it."""
+    other = path.resolve().parent.parent / "variants" / path.name
+    variants = nbformat.read(other, 4) if other.exists() and key != "public" else None
+    return for_course(nbformat.read(path, 4), variants, key)
+
+
+def solved(notebook, key):
+    """A copy of a solution notebook with the key of the course, for nbgrader's source folder."""
+    notebook = nbformat.from_dict(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = cell.source.replace(KEY, _keyed(key))
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def _keyed(key):
+    return f"KEY = {key!r}".replace("'", '"')
 
 
 def released(notebook, key="public"):
@@ -40,7 +99,7 @@ def released(notebook, key="public"):
             name = facts.get("grade_id", cell.id)
             raise ValueError(f"cell {name}: a marker has no partner, or is not in a solution cell")
         if cell.cell_type == "code":
-            cell.source = cell.source.replace(KEY, f"KEY = {key!r}".replace("'", '"'))
+            cell.source = cell.source.replace(KEY, _keyed(key))
             cell.outputs, cell.execution_count = [], None
     return notebook
 
@@ -84,9 +143,12 @@ class Parser(argparse.ArgumentParser):
 def main(argv=None):
     layout = argparse.RawDescriptionHelpFormatter
     p = Parser(description=__doc__, allow_abbrev=False, formatter_class=layout)
-    p.add_argument("--key", default="public", help="of the course; it decides the numbers")
+    p.add_argument("--key", default="public", help="of the course; it decides numbers and tasks")
     p.add_argument("--to", default=str(HERE / "exercises"), help="folder to write to")
+    p.add_argument("--with-answers", action="store_true", help="write the solutions, not exercises")
     args = p.parse_args(argv)
+    if args.with_answers and Path(args.to).resolve() == HERE / "exercises":
+        p.error("--with-answers: name another folder with --to, not the students' exercises")
     if not re.fullmatch(r"[\w.-]{1,80}", args.key):
         p.error(f"--key: '{args.key}' may have letters, digits, '-', '_' and '.' only, 80 at most")
     if not args.to.strip():
@@ -98,7 +160,7 @@ def main(argv=None):
     try:
         if any(_same(source, x) for x in [target, *target.parents]) or target in source.parents:
             p.error(f"--to: {args.to} overlaps {source}, which is what the exercises are made from")
-        write(paths, target, args.key)
+        write(paths, target, args.key, args.with_answers)
     except ValueError as error:
         p.error(str(error))
     except OSError as error:
@@ -106,12 +168,12 @@ def main(argv=None):
     print(f"{len(paths)} notebooks written to {args.to}", file=sys.stderr)
 
 
-def write(paths, target, key):
+def write(paths, target, key, answers=False):
     """Write the exercises of all solutions, or none if one of them or of the old files is amiss."""
-    exercises = {}
+    exercises, make = {}, solved if answers else released
     for path in paths:
         try:
-            exercises[path.name] = nbformat.writes(released(nbformat.read(path, 4), key))
+            exercises[path.name] = nbformat.writes(make(of_course(path, key), key))
         except Exception as error:  # nbformat has many errors for a broken notebook
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ValueError(f"{path.name}: {reason}") from error
