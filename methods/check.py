@@ -29,13 +29,24 @@ has a `model` of yours and a few `images`, rows of x: then the estimators of reb
 this collection, element by element, on the same u and v? It names the first element that differs.
 """
 
-import importlib
 import math
 import shlex
 from functools import partial
 from pathlib import Path
 
+import concrete
+import disarm
+import gumbel_softmax
+import muprop
+import nvil
+import rebar
 import reinforce
+import reinmax
+import relax
+import rloo
+import rodeo
+import unordered
+import vimco
 from common import InputError, sigmoid  # before numpy: it chooses the number of BLAS threads
 
 import harness.against
@@ -64,6 +75,12 @@ from harness.userfile import called, function_of, load_function, load_module
 import numpy as np
 from tqdm import tqdm
 
+# all at the start: a user's folder, first on sys.path, may have files of the same names
+PAPERS = {
+    paper.__name__: paper
+    for paper in (reinforce, rloo, nvil, vimco, muprop, disarm, concrete, reinmax, rebar, relax,
+                  rodeo, gumbel_softmax, unordered)
+}  # fmt: skip
 QUADRATURE = 1e-6  # of the largest |f|: what the integral for one bit may be off
 
 # --------------------------------------------------------------------------------- gradient_samples
@@ -131,8 +148,7 @@ def against(gradient_samples, method, bits=5, *, backend="numpy", samples=1, cla
     """
     library, _, chosen = prepare(bits, backend, samples, classes, "mean", only, at)
     name, options = harness.against.parse(method)
-    ours = importlib.import_module(name).gradient_samples
-    ours = harness.against.with_options(name, ours, options)
+    ours = harness.against.with_options(name, PAPERS[name].gradient_samples, options)
     library.seed(seed)
     call = caller(gradient_samples, library, file)
     shape_of = shape_of_noise(samples)
@@ -250,9 +266,11 @@ def of_models(text, options):
         rng = np.random.default_rng(seed)
         own = [(rng, model, model.init(rng), x, "your model")]
     if own and ":" not in text and not hasattr(module, "estimate"):
+        if options["samples"] > 1:
+            raise InputError("--samples: of an estimate; rebar.py has one sample, rloo.py two")
         reports = []
         for name, more in (("rebar", {"samples": 1}), ("rloo", {"samples": 2})):
-            paper = importlib.import_module(name)
+            paper = PAPERS[name]
             named = [(*what[:-1], name) for what in own]
             reports.append(check_model(paper.estimate, paper.init_aux, plain, own=named, file=path,
                                        **options | more))  # fmt: skip

@@ -138,14 +138,18 @@ def load(name, n, seed, dynamic=True):
         instead = "" if is_file(name) else "; choose digits, mnist or fashion-mnist"
         raise InputError(f"--dataset: {name} has no {lacking[0]}{instead}")
     y, rng = arrays["labels_train"], stream(seed, LABELS)
+    counts = np.bincount(y, minlength=2)
+    least = int(np.argmin(counts))
+    if counts[least] == 0:
+        raise InputError(f"--dataset: labels_train of {name} has no class {least}: classes are "
+                         "0 … C − 1, two at least")  # fmt: skip
     for key in LABEL_KEYS:
-        if not 0 < max(y) >= max(arrays[key]):
-            raise InputError(
-                f"--dataset: {key} of {name} has the class {max(arrays[key])}: there "
-                f"have to be 0 … C − 1, at least two, all of them in labels_train"
-            )
-    if n >= min(np.bincount(y)):
-        raise InputError(f"--labels: a class has only {min(np.bincount(y))} images")
+        if max(arrays[key]) >= len(counts):
+            raise InputError(f"--dataset: {key} of {name} has the class {max(arrays[key])}, which "
+                             "labels_train has not")  # fmt: skip
+    if n >= counts[least]:
+        raise InputError(f"--labels: class {least} has only {counts[least]} images, and one at "
+                         f"least has to stay without a label; {n} are asked for")  # fmt: skip
     rows = np.concatenate([rng.permutation(np.flatnonzero(y == k))[:n] for k in np.unique(y)])
     data = load_dataset("mnist-grey" if source == "mnist" else source, dynamic)
     labelled = data._replace(train=data.train[rows])

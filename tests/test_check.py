@@ -322,10 +322,15 @@ def test_the_other_half_of_the_noise_is_named():
 
 AGAINST = [
     (["--against", "rebare"], "--against: 'rebare' is unknown; choose from reinforce, rloo"),
-    (["--against", "muprop:eta=1"], "--against: muprop has no option 'eta': it has s0, s1"),
-    (["--against", "rebar:etta=1"], "--against: rebar has no option 'etta': it has temperature"),
+    (["--against", "muprop:eta=1"], "--against: muprop has no option 'eta': choose from s0, s1"),
+    (["--against", "rebar:etta=1"], "--against: rebar has no option 'etta': choose from temperature"),
     (["--against", "rebar:temperature=0"], "--against: rebar: temperature: has to be a number abo"),
-    (["--against", "rloo"], "--against: rloo: u: "),
+    (["--against", "rebar:noise=independent"], "has no option 'noise': choose from temperature, "),
+    (["--against", "rebar:model=1"], "has no option 'model': choose from"),
+    (["--against", "rebar:temperature"], "rebar:temperature needs a value, as in temperature=1"),
+    (["--against", "rebar:temperature=abc"], "--against: rebar: '<' not supported between "),
+    (["--against", "rebar:relaxation=soft"], "--against: rebar: relaxation: "),
+    (["--against", "rloo"], "not (200, 5) or NaN (--samples K makes them (n, K, D))"),
     (["--against", "unordered"], "--against: unordered: logits: "),
     (["--against", "reinforce", "--model"], "--model: not with --against"),
     (["--against", "reinforce", "--estimates", "999"], "--estimates: not with --against"),
@@ -343,6 +348,27 @@ def test_against_in_one_line(flags, message, tmp_path, capsys):
     assert end.value.code == 2
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_ours_is_ours_beside_a_file_of_the_same_name(tmp_path):
+    """A copy of rloo.py with a mistake, or of common.py, is not compared with itself."""
+    source = (proofs.METHODS / "rloo.py").read_text(encoding="utf-8")
+    right, wrong = "(K - 1)", "K"
+    assert right in source
+    for name in ("rloo", "common"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "rloo" / "rloo.py").write_text(source.replace(right, wrong), encoding="utf-8")
+    common = (proofs.METHODS / "common.py").read_text(encoding="utf-8")
+    assert "> 0" in common
+    (tmp_path / "common" / "common.py").write_text(common.replace("> 0", "> 1"), encoding="utf-8")
+    (tmp_path / "common" / "rloo.py").write_text(source, encoding="utf-8")
+    for name in ("rloo", "common"):
+        file = str(tmp_path / name / "rloo.py")
+        command = [sys.executable, proofs.METHODS / "check.py", file, "--against", "rloo"]
+        done = subprocess.run([*command, "--samples", "3", "--only", "linear"], check=False,
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 1, done.stderr
+        assert "not equal to rloo" in done.stdout
 
 
 def test_against_as_a_program(tmp_path):

@@ -6,6 +6,7 @@ A noisy-or network of two layers, and every promise broken once.
 import autograd.numpy as np
 import check
 import common
+import numpy
 import pytest
 from harness.interface import check_interface
 from harness.models import SBN
@@ -101,6 +102,17 @@ def prior_below(self, params, x, b, a):
     return [first + prior, second - prior]
 
 
+def in_numpy(self, params, x, b, a):
+    both = numpy.concatenate([params[0], params[0]], axis=1)  # an array of objects, if traced
+    return RIGHT.bound(params, x, b, a) + np.sum(np.exp(both))
+
+
+def writes(self, params, x, b, a):
+    f = RIGHT.bound(params, x, b, a)
+    params[2][0] = params[2][0]
+    return f
+
+
 only_bound = lambda self, *a: [0.0, self.bound(*a)]  # for whatever the bound is
 BROKEN = {
     "no centre": ({"centre": None}, "model has no centre"),
@@ -117,13 +129,20 @@ BROKEN = {
     "one term": ({"bound_terms": lambda self, *a: [RIGHT.bound(*a)]},
                  "bound_terms gives 1 terms; it has to be 2, one a layer"),
     "a term too low": ({"bound_terms": prior_below},
-                       "term 0 of bound_terms gives another value; it has to be independent of"),
+                       "term 0 of bound_terms gives another value when a layer above 0 changes"),
     "prior only": ({"generative_logits": lambda self, params, b: [params[2]],
                     "bound_terms": lambda self, *a: RIGHT.bound_terms(*a)},
                    "generative_logits gives 1 arrays; it has to be 2"),
     "rows mixed": ({"bound": batch_mean, "bound_terms": only_bound}, "bound of "),
     "leading axes": ({"bound": flat_only, "bound_terms": only_bound},
                      "bound of activations (2, rows, units) gives (3,)"),
+    "plain numpy": ({"bound": in_numpy, "bound_terms": only_bound},
+                    "bound cannot be differentiated ("),
+    "an array written into": ({"bound": writes, "bound_terms": only_bound},
+                              "bound cannot be differentiated ("),
+    "the sign of log q": ({"bound": lambda self, params, x, b, a: RIGHT.bound(params, x, b, a)
+                           + 2 * common.bernoulli_log_prob(b[1], a[1]), "bound_terms": only_bound},
+                          "bound gives Σ_b q exp(bound) = "),
     "bits only": ({"bound": bits_only, "bound_terms": only_bound},
                   "bound gives what is not finite; it has to be finite between bits, too"),
 }  # fmt: skip

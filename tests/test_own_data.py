@@ -59,7 +59,7 @@ def test_what_a_file_may_leave_out(own, capsys):
     np.testing.assert_array_equal(arrays["labels_test"], labels[-6:])
 
 
-def test_grey_levels_flat_images_and_what_is_said(tmp_path):
+def test_grey_levels_flat_images_and_what_is_said(tmp_path, capsys):
     grey = np.array([[0, 64, 128, 255]] * 9, np.uint8)
     path = write(tmp_path / "grey.npz", train=grey, valid=grey[:2], test=grey[:1])
     still, fresh = M.data.load_dataset(path), M.data.load_dataset(path, dynamic=True)
@@ -67,6 +67,12 @@ def test_grey_levels_flat_images_and_what_is_said(tmp_path):
     assert set(np.unique(still.train)) == {0, 1}
     np.testing.assert_array_equal(fresh.train, grey)
     assert fresh.levels == 255
+    assert "has no levels" not in capsys.readouterr().out
+    dark = write(tmp_path / "dark.npz", train=grey // 16, valid=grey // 16, test=grey // 16)
+    M.data.load_dataset(dark)
+    assert capsys.readouterr().out == (
+        "dark.npz has no levels: full ink is taken to be 255, the largest grey level in it is 15\n"
+    )
     few = write(tmp_path / "few.npz", train=grey // 64, levels=np.array(3), shape=np.array([1, 4]))
     assert M.data.load_dataset(few, dynamic=True).levels == 3
     assert M.data.load_dataset(few).shape == (1, 4)
@@ -116,7 +122,7 @@ def test_resume_refuses_another_file_and_follows_one_that_was_moved(own, tmp_pat
     (tmp_path / "own.npz").rename(moved)
     code, _, err = run("rebar", *again)
     assert code == 2
-    assert f"--dataset: {own} is not there" in err
+    assert f"its images, {own}, are not there; if the file was moved, say --dataset" in err
     assert run("rebar", *again, "--dataset", moved)[0] == 0
     assert_same_run(tmp_path / "whole", tmp_path / "part", extended=True)
 
@@ -138,6 +144,7 @@ WRONG = {
     "negative shape": ({"train": BITS, "shape": np.array([-4, -5])}, "shape is [-4, -5]"),
     "no levels": ({"train": BITS, "levels": np.array(0)}, "levels has to be one whole number"),
     "too bright": ({"train": BITS * 9, "levels": np.array(8)}, "train has the grey level 9, above"),
+    "bits and grey": ({"train": BITS, "test": BITS * 200}, "train has bits only, and another"),
     "one image": ({"train": BITS[:1]}, "train has one image, and none is left for valid"),
     "labels short": ({"train": BITS, "labels_train": np.zeros(3, int)},
                      "labels_train is int64 (3,): it has to be whole numbers"),
@@ -182,8 +189,10 @@ REFUSED = [
     ("dreg", ["--dataset", "own.npz", "--static-binarization"],
      "--static-binarization: it has no effect with images that are bits already"),
     ("semi_supervised", ["--dataset", "bare.npz"], "bare.npz has no labels_train"),
-    ("semi_supervised", ["--dataset", "own.npz", "--labels", "30"], "--labels: a class has only "),
+    ("semi_supervised", ["--dataset", "own.npz", "--labels", "30"],
+     "--labels: class 2 has only 18 images, and one at least has to stay without a label; 30 are"),
     ("semi_supervised", ["--dataset", "alone.npz"], "labels_train of "),
+    ("semi_supervised", ["--dataset", "from1.npz"], "from1.npz has no class 0: classes are 0 … C"),
     ("semi_supervised", ["--dataset", "more.npz"], "labels_test of "),
     ("rbm", ["--dataset", "own"], "'own' is unknown: choose from digits, mnist"),
 ]  # fmt: skip
@@ -195,6 +204,7 @@ def test_one_line_and_no_folder(program, flags, message, own, tmp_path, monkeypa
     bits, labels = images()
     write("bare.npz", train=bits)
     write("alone.npz", train=bits, labels_train=0 * labels)
+    write("from1.npz", train=bits, labels_train=labels + 1)
     write("more.npz", train=bits, test=bits, labels_train=labels, labels_test=labels + 1)
     with pytest.raises(SystemExit) as stop:
         M.cli.run(lambda: getattr(M, program).main([*flags, "--out", "run"]))

@@ -19,6 +19,11 @@ import numpy as np
 
 METHODS = ("reinforce", "rloo", "nvil", "vimco", "muprop", "disarm", "concrete", "reinmax", "rebar",
            "relax", "rodeo", "gumbel_softmax", "unordered")  # fmt: skip
+PASSED_ON = {  # options that gradient_samples hands to another function
+    "rebar": ("relaxation", "conditional", "control_variate", "as_released"),
+    "gumbel_softmax": ("straight_through", "objective", "conditional", "forward_temperature",
+                       "inner"),
+}  # fmt: skip
 ROWS = 200  # estimates of every function at every scale of the logits
 TOLERANCE = 1e-6  # relative
 RARE = (
@@ -82,20 +87,24 @@ def parse(text):
 
 def with_options(name, samples, options):
     """`samples`, our gradient_samples of the method `name`, with `options`. Raises InputError."""
-    known = inspect.signature(samples).parameters.values()
-    own = [p.name for p in known if p.kind is p.KEYWORD_ONLY]
+    own = {key: p for key, p in inspect.signature(samples).parameters.items()
+           if p.kind is p.KEYWORD_ONLY}  # fmt: skip
+    known = [*own, *PASSED_ON.get(name, ())]
+    for option, value in options.items():
+        if option not in known:
+            raise InputError(f"--against: {name} has no option '{option}': "
+                             f"choose from {', '.join(known)}")  # fmt: skip
+        if value is True and option in own and not isinstance(own[option].default, bool):
+            raise InputError(f"--against: {name}:{option} needs a value, as in {option}=1")
 
     def ours(f, logits, u, v):
         try:
             return samples(f, logits, u, v, **options)
-        except TypeError as error:
-            unknown = re.search(r"unexpected keyword argument ('\w+')", str(error))
-            if not unknown:
-                raise
-            raise InputError(f"--against: {name} has no option {unknown[1]}: it has "
-                             f"{', '.join(own)} and those of its docstring") from error  # fmt: skip
-        except InputError as error:
-            raise InputError(f"--against: {name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            hint = {"u": " (--samples K makes them (n, K, D))", "l": " (--classes C makes them so)"}
+            line = str(error)
+            more = hint[line[0]] if line.startswith(("u: ", "logits: ")) else ""
+            raise InputError(f"--against: {name}: {line}{more}") from error
 
     return ours
 

@@ -215,6 +215,9 @@ def parse(p, argv=None):
         if args.out:
             p.error("--out: a resumed run stays in its folder; leave --out or --resume away")
         args = p.parse_args(argv, argparse.Namespace(**flags))
+        if is_file(args.dataset) and not os.path.exists(args.dataset):
+            p.error(f"--resume: its images, {args.dataset}, are not there; if the file was moved, "
+                    "say --dataset and its new name")  # fmt: skip
         for key in flags.keys() - RESUME_MAY_CHANGE:
             moved = key == "dataset" and is_file(args.dataset) and is_file(flags[key])
             if getattr(args, key) != flags[key] and not moved:

@@ -140,6 +140,12 @@ def fill(arrays):
                          f"{pixels} pixels together")  # fmt: skip
     brightest = {split: int(arrays[split].max()) for split in sides}
     levels = arrays.get("levels", np.array(1 if max(brightest.values()) <= 1 else 255))
+    if "levels" not in arrays and levels == 255:
+        if dark := [split for split, value in brightest.items() if value <= 1]:
+            raise ValueError(f"{dark[0]} has bits only, and another split grey levels: say levels")
+        if max(brightest.values()) < 255:
+            arrays["notes"].append(f"has no levels: full ink is taken to be 255, the largest grey "
+                                   f"level in it is {max(brightest.values())}")  # fmt: skip
     if np.ndim(levels) or levels.dtype.kind not in "iu" or not 1 <= levels <= 255:
         raise ValueError("levels has to be one whole number from 1 to 255, that of full ink")
     for split, value in brightest.items():
@@ -156,7 +162,7 @@ def check_images(split, images):
                          "grey levels 0 … 255")  # fmt: skip
     if images.ndim not in (2, 3) or images.size == 0:
         raise ValueError(f"{split} has the shape {images.shape}: it has to be (images, pixels) or "
-                         "(images, height, width), and not empty")  # fmt: skip
+                         "(images, height, width), without colours, and not empty")  # fmt: skip
     return images.astype(np.uint8)
 
 

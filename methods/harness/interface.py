@@ -1,10 +1,12 @@
 """check.py --model on a model of the user's own: does it keep what an `estimate` relies on?"""
 
-from common import InputError, hard_sample, sigmoid
+import itertools
+
+from common import InputError, bernoulli_log_prob, gradients, hard_sample, sigmoid
 
 from harness.userfile import called
 
-import numpy as np
+import autograd.numpy as np
 
 ATTRIBUTES = ("names", "n_inputs", "units", "dtype", "task")
 FUNCTIONS = ("init", "draw_noise", "centre", "infer", "bound", "bound_terms", "generative_logits")
@@ -37,6 +39,9 @@ def check_interface(model, images, file=None):
     need(shapes == [(2, batch, n) for n in model.units], "draw_noise", shapes,
          "for each layer a pair of uniforms (rows, units)")  # fmt: skip
     check_passes(model, params, images, noise, file)
+    check_slopes(model, params, images, file)
+    if model.task != "predict":
+        check_density(model, params, images, file)
 
 
 def need(right, what, found, wanted):
@@ -78,8 +83,9 @@ def check_passes(model, params, x, noise, file):
         need(all(map(same, known[1], a)), f"infer with known_logits of {layer + 1}", "others",
              "the same logits")  # fmt: skip
         for i in range(layer + 1):
-            need(same(others[i], terms[i]), f"term {i} of bound_terms", "another value",
-                 f"independent of the layers above {i}")  # fmt: skip
+            need(same(others[i], terms[i]), f"term {i} of bound_terms",
+                 f"another value when a layer above {i} changes",
+                 f"a function of x and of the layers up to {i}")  # fmt: skip
 
     twice = [np.stack([b_i, 1 - b_i]) for b_i in b]  # two samples of each x in one sweep
     with called(file):
@@ -92,3 +98,41 @@ def check_passes(model, params, x, noise, file):
     with called(file):
         rolled = bound([b_i[order] for b_i in b], [a_i[order] for a_i in a], x[order])
     need(same(rolled, f[order]), "bound of the rows in another order", rolled, f"{f[order]}")
+
+
+def check_slopes(model, params, x, file):
+    """bound can be differentiated, by parameters and by activations."""
+
+    def total(tensors):
+        count = len(params)
+        own, means = tensors[:count], lambda layer, a: sigmoid(a) + tensors[count + layer]
+        return [np.sum(model.bound(own, x, *model.infer(own, x, means)))], []
+
+    shifts = [np.zeros((len(x), n), model.dtype) for n in model.units]
+    try:
+        gradients(total, [*params, *shifts])
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"bound cannot be differentiated ({error}): write the model with autograd.numpy in the "
+            "place of numpy, and write into no array"
+        ) from error
+
+
+def check_density(model, params, x, file):
+    """bound is log p − log q: Σ_b q exp(bound) = p(x), whatever logits q has. For few bits."""
+    if sum(model.units) > 10:
+        return
+    bits = np.array(list(itertools.product((0.0, 1.0), repeat=sum(model.units))), model.dtype)
+    tiled = np.broadcast_to(bits[:, None], (len(bits), len(x), bits.shape[1]))
+    layers = np.split(tiled, np.cumsum(model.units)[:-1], axis=-1)
+    totals = []
+    for shift in (0.0, 0.3):
+        with called(file):
+            b, a = model.infer(params, x, lambda layer, a: layers[layer])
+            a = [a_i + shift for a_i in a]
+            f = model.bound(params, x, b, a)
+        log_q = sum(bernoulli_log_prob(b_i, a_i) for b_i, a_i in zip(b, a))
+        totals.append(np.sum(np.exp(log_q + f), axis=0))
+    need(np.allclose(*totals, 1e-5), "bound", f"Σ_b q exp(bound) = {totals[0][0]:.4g} for the "
+         f"first image, and {totals[1][0]:.4g} with other logits of q",
+         "log p(x, b) − log q(b|x): then both are p(x)")  # fmt: skip
