@@ -57,7 +57,8 @@ mtable { border: 0 } mtd { border: 0; padding: .15em .2em }
 .answer { border-left: 3px solid #c60; padding-left: .8rem }
 @media print {
   nav { display: none } body { max-width: none; font-size: 11pt } pre { white-space: pre-wrap }
-  section { break-before: page } figure, math[display=block] { break-inside: avoid }
+  @page { margin: 16mm } section { break-before: page }
+  figure, math[display=block] { break-inside: avoid }
 }
 """
 

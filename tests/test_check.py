@@ -323,7 +323,7 @@ def test_the_other_half_of_the_noise_is_named():
 AGAINST = [
     (["--against", "rebare"], "--against: 'rebare' is unknown; choose from reinforce, rloo"),
     (["--against", "muprop:eta=1"], "--against: muprop has no option 'eta': choose from s0, s1"),
-    (["--against", "rebar:etta=1"], "--against: rebar has no option 'etta': choose from temperature"),
+    (["--against", "rebar:etta=1"], "--against: rebar has no option 'etta': choose from "),
     (["--against", "rebar:temperature=0"], "--against: rebar: temperature: has to be a number abo"),
     (["--against", "rebar:noise=independent"], "has no option 'noise': choose from temperature, "),
     (["--against", "rebar:model=1"], "has no option 'model': choose from"),
