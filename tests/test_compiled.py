@@ -49,6 +49,18 @@ RUNS = {
     "gumbel_softmax --estimator nvil": CLASSES,
     "semi_supervised --unlabelled gumbel": ["--hidden", 6, "--z", 2, "--eval-samples", 2],
     "semi_supervised --unlabelled reinforce --samples 2": ["--hidden", 6, "--eval-samples", 2],
+    "semi_supervised --unlabelled unordered --samples 3 --activation relu --depth 2": [
+        "--hidden",
+        6,
+        "--eval-samples",
+        2,
+    ],
+    "semi_supervised --unlabelled reinmax --alpha-ramp 15 --decay 0.5 --decay-every 5": [
+        "--hidden",
+        6,
+        "--eval-samples",
+        2,
+    ],
     "dreg --samples 4 --track stl": ["--hidden", 6, "--eval-samples", 2],
 }
 

@@ -37,13 +37,14 @@ TRAINING = ["--dataset", "--task", "--layers", "--hidden", "--nonlinear", "--bat
             "--beta1", "--beta2"]  # fmt: skip
 # Other values than the defaults; the other flags have choices, or no value.
 VALUES = {
-    "--alpha": "0.5", "--anneal-every": "1", "--anneal-rate": "0.3", "--batch-size": "7",
+    "--alpha": "0.5", "--alpha-ramp": "2", "--decay": "0.7", "--decay-every": "2", "--depth": "2",
+    "--anneal-every": "1", "--anneal-rate": "0.3", "--batch-size": "7",
     "--classes": "4", "--dataset": "mnist-grey", "--dropout": "0.2", "--eval-every": "1",
     "--eval-samples": "3", "--hidden": "5", "--labels": "3", "--latent": "3", "--layers": "3 2",
     "--log-every": "1", "--lr": "0.2", "--methods": "REINFORCE,SimpleMuProp",
     "--min-temperature": "0.9", "--prior-temperature": "0.9", "--samples": "3 4", "--seed": "1",
     "--steps": "4", "--target": "0.3", "--temperature": "0.7",
-    "--unlabelled": "straight-through gumbel",
+    "--unlabelled": "straight-through gumbel",  # each by one sample
     "--variables": "3", "--z": "3", "--slope": "0.1", "--beta1": "0.5", "--beta2": "0.9",
     "--test-samples": "4", "--precision": "5", "--against": "stl rws", "--draws": "30",
     "--track": "stl rws", "--beta": "8",
@@ -65,7 +66,10 @@ LINEAR = ["--activation", "--slope"]  # without --nonlinear
 PREDICT = [*LINEAR, "--prior"]
 SMALL = "--steps 3 --batch-size 8 --hidden 4 --eval-samples 2 --lr 0.1"
 TOY = "--toy --steps 3 --lr 0.1"
-SEMI = "--steps 3 --batch-size 8 --hidden 4 --z 2 --eval-samples 2 --lr 0.1 --labels 2"
+SEMI = (
+    "--steps 3 --batch-size 8 --hidden 4 --z 2 --eval-samples 2 --lr 0.1 --labels 2 --decay 0.5"
+    " --decay-every 1"
+)
 CLASSES = "--steps 3 --batch-size 8 --variables 2 --classes 3 --eval-samples 2 --lr 0.1"
 RELAXED = ["--straight-through", "--learn-temperature", "--objective", "--prior-temperature",
            "--anneal-rate", "--anneal-every", "--min-temperature"]  # fmt: skip
@@ -225,6 +229,12 @@ MODES = {
              ["--task", "--anneal-rate", "--min-temperature"]),
         Mode(f"{SEMI} --unlabelled reinforce --samples 2",
              ["--task", "--temperature", "--anneal-rate", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled unordered --samples 2",
+             ["--task", "--temperature", "--anneal-rate", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled reinmax", ["--task", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled reinmax --anneal-rate 0.2", ["--task"]),
+        Mode(f"{SEMI} --alpha 0", ["--task", "--alpha-ramp", "--samples", "--temperature",
+                                   "--anneal-rate", "--min-temperature"]),
     ],
 }  # fmt: skip
 
@@ -399,6 +409,10 @@ gumbel_softmax --batch-size 1 --estimator reinforce
 gumbel_softmax --noise independent
 gumbel_softmax --seed 3 --toy
 semi_supervised --samples 7
+semi_supervised --decay-every 7
+semi_supervised --alpha-ramp 7 --alpha 0
+semi_supervised --temperature 2 --unlabelled unordered --samples 2
+semi_supervised --min-temperature .7 --unlabelled reinmax
 semi_supervised --min-temperature .5 --unlabelled reinforce --samples 2
 nvil --normalize --batch-size 1
 nvil --normalize --toy

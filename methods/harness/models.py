@@ -35,6 +35,9 @@ defvjp(leaky_relu, lambda ans, x, slope: lambda g: anp.where(x > 0, g, slope * g
 defjvp(leaky_relu, lambda g, ans, x, slope: anp.where(x > 0, g, slope * g))
 
 
+ACTIVATIONS = {"tanh": tanh, "relu": partial(leaky_relu, slope=0.0)}
+
+
 def init_glorot(rng, sizes, dtype):
     """Weights of mlp, uniform with the variance 2 / (inputs + outputs) of Glorot; biases zero."""
     params = []
