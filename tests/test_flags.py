@@ -50,7 +50,8 @@ VALUES = {
     "--track": "stl rws", "--beta": "8",
     "--width": "6", "--chains": "6", "--sweeps": "2", "--ais-chains": "5",
     "--ais-temperatures": "4", "--ovis": "0.5", "--mean": "arithmetic", "--follow": "NVIL",
-    "--pairs": "5", "--forward-temperature": "2", "--inner": "3",
+    "--objective": "log-mass kl density", "--pairs": "5", "--forward-temperature": "2",
+    "--inner": "3",
 }  # fmt: skip
 
 
@@ -70,7 +71,10 @@ SEMI = (
     "--steps 3 --batch-size 8 --hidden 4 --z 2 --eval-samples 2 --lr 0.1 --labels 2 --decay 0.5"
     " --decay-every 1"
 )
-CLASSES = "--steps 3 --batch-size 8 --variables 2 --classes 3 --eval-samples 2 --lr 0.1"
+CLASSES = (
+    "--steps 3 --batch-size 8 --variables 2 --classes 3 --eval-samples 2 --lr 0.1 --decay 0.5"
+    " --decay-every 1"
+)
 RELAXED = ["--straight-through", "--learn-temperature", "--objective", "--prior-temperature",
            "--anneal-rate", "--anneal-every", "--min-temperature"]  # fmt: skip
 OF_REINMAX = ["--forward-temperature", "--inner"]
@@ -172,39 +176,42 @@ MODES = {
              [*TRAINING, *compare.READ_BY, "--target", "--methods", "--follow", "--steps", "--lr"]),
     ],
     "gumbel_softmax": [
-        Mode(CLASSES, [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+        Mode(CLASSES, [*OF_REINMAX, "--samples", "--noise", "--prior-temperature",
                        "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --objective log-mass",
-             [*OF_REINMAX, "--layers", "--noise", "--prior-temperature", "--anneal-every",
+             [*OF_REINMAX, "--noise", "--prior-temperature", "--anneal-every",
               "--min-temperature"]),
         Mode(f"{CLASSES} --objective density",
-             [*OF_REINMAX, "--layers", "--noise", "--straight-through", "--anneal-every",
+             [*OF_REINMAX, "--noise", "--straight-through", "--anneal-every",
               "--min-temperature"]),
         Mode(f"{CLASSES} --anneal-rate 0.2 --anneal-every 2",
-             [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+             [*OF_REINMAX, "--samples", "--noise", "--prior-temperature",
               "--learn-temperature"]),
         Mode(f"{CLASSES} --learn-temperature",
-             [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+             [*OF_REINMAX, "--samples", "--noise", "--prior-temperature",
               "--anneal-rate", "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --task predict",
-             [*OF_REINMAX, "--noise", "--objective", "--prior", "--prior-temperature",
-              "--anneal-every", "--min-temperature"]),
+             [*OF_REINMAX, "--activation", "--noise", "--objective", "--prior",
+              "--prior-temperature", "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --estimator reinmax --anneal-rate 0.2 --anneal-every 2",
-             ["--inner", "--layers", "--samples", "--noise", "--straight-through",
+             ["--inner", "--samples", "--noise", "--straight-through",
               "--learn-temperature", "--prior-temperature"]),
         Mode(f"{CLASSES} --estimator gumbel-rao --objective log-mass --samples 2 --anneal-rate 0.2"
              " --anneal-every 2",
-             ["--layers", "--noise", "--straight-through", "--learn-temperature",
-              "--prior-temperature"]),
+             ["--noise", "--straight-through", "--learn-temperature", "--prior-temperature"]),
         Mode(f"{CLASSES} --estimator reinforce",
-             [*OF_REINMAX, "--layers", "--noise", "--temperature", *RELAXED]),
+             [*OF_REINMAX, "--noise", "--temperature", *RELAXED]),
         Mode(f"{CLASSES} --estimator unordered --samples 2",
              [*OF_REINMAX, "--layers", "--noise", "--temperature", *RELAXED]),
         Mode(f"{CLASSES} --task predict --estimator sum-and-sample --samples 2",
-             [*OF_REINMAX, "--layers", "--noise", "--temperature", "--prior", *RELAXED]),
+             [*OF_REINMAX, "--activation", "--layers", "--noise", "--temperature", "--prior",
+              *RELAXED]),
         Mode(f"{CLASSES} --estimator nvil",
-             [*OF_REINMAX, "--layers", "--samples", "--noise", "--temperature", *RELAXED]),
-        Mode(f"{CLASSES} --estimator rebar", [*OF_REINMAX, "--layers", "--samples", *RELAXED]),
+             [*OF_REINMAX, "--samples", "--noise", "--temperature", *RELAXED]),
+        Mode(f"{CLASSES} --estimator rebar", [*OF_REINMAX, "--samples", *RELAXED]),
+        Mode(f"{CLASSES} --layers 2 --objective log-mass",
+             [*OF_REINMAX, "--noise", "--prior-temperature", "--anneal-every",
+              "--min-temperature"]),
         Mode("--toy", ["*"]),
     ],
     "dreg": [
@@ -282,7 +289,8 @@ def other_value(action, flags):
         return []
     used = [b for a, b in itertools.pairwise(flags) if a in action.option_strings]
     values = VALUES.get(action.option_strings[0]) or " ".join(action.choices)
-    return [next(x for x in values.split() if x not in (used or [action.default]))]
+    possible = [x for x in values.split() if not action.choices or x in action.choices]
+    return [next(x for x in possible if x not in (used or [action.default]))]
 
 
 def refusal(program, words, folder):
@@ -407,6 +415,9 @@ gumbel_softmax --objective density --estimator nvil
 gumbel_softmax --min-temperature 2 --temperature 1 --anneal-rate 1e-3
 gumbel_softmax --batch-size 1 --estimator reinforce
 gumbel_softmax --noise independent
+gumbel_softmax --layers 2 --objective kl
+gumbel_softmax --decay-every 5 --decay 1
+gumbel_softmax --activation relu --task predict
 gumbel_softmax --seed 3 --toy
 semi_supervised --samples 7
 semi_supervised --decay-every 7
