@@ -93,17 +93,17 @@ def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_t
 
         h, a = model.infer(params, x, relax)
         if model.task == "predict" or objective == "log-mass":
-            f_h = model.bound(params, x, h, a)
+            f_h = model.bound(params, x, h, a)  # eq. 21
         else:
             f_h, p = model.log_likelihood(params, x, h), model.generative_logits(params, h)
             if objective == "kl":
                 pi = np.exp(log_softmax(a[0]))
-                f_h = f_h + log_prob(pi, p[0]) - log_prob(pi, a[0])
+                f_h = f_h + log_prob(pi, p[0]) - log_prob(pi, a[0])  # eq. 22
             else:
                 T_p = np.array(prior_temperature, model.dtype)
                 for y_i, p_i, a_i in zip(y, p, a):
                     log_ratio = log_density(y_i, p_i, T_p) - log_density(y_i, a_i, T)
-                    f_h = f_h + np.sum(log_ratio, axis=-1)
+                    f_h = f_h + np.sum(log_ratio, axis=-1)  # eq. 20
         f_h = multi_sample(f_h)
         return [np.sum(f_h) / len(f_h)], f_h
 

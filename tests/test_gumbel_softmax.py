@@ -377,7 +377,7 @@ def objective_is_as_written(m, task="generate", objective="kl", samples=1, strai
                 f = f - np.sum(np.exp(q) * (q - p), axis=(1, 2))
             elif objective == "log-mass":
                 f = f + np.sum(h_l * (p - q), axis=(1, 2))
-            else:  # eq. 10 and 22 of Maddison et al., with the Jacobian from h to log-ratios
+            else:  # eq. 11 and 20 of Maddison et al., with the Jacobian from h to log-ratios
                 for logits, t, sign in ((p, T_p, 1), (q, T, -1)):
                     over = np.prod(np.exp(logits) * np.exp(y_l) ** -t, axis=-1)
                     under = np.sum(np.exp(logits) * np.exp(y_l) ** -t, axis=-1)

@@ -31,12 +31,13 @@ EXPERIMENTS = {
         "test_log_likelihood",
     ),
     "semi_supervised_digits": (
-        f"{M2} --labels {{labels}} --unlabelled {{unlabelled}} --seed {{seed}}",
+        f"{M2} --alpha 1 --labels {{labels}} --unlabelled {{unlabelled}} --seed {{seed}}",
         {"labels": (2, 10), "unlabelled": tuple(OBJECTIVES), "seed": (0, 1, 2)},
         "test_accuracy",
     ),
     "semi_supervised_mnist": (
-        f"{M2} --dataset mnist --eval-every 2000 --unlabelled {{unlabelled}} --seed {{seed}}",
+        f"{M2} --alpha 1 --dataset mnist --eval-every 2000 --unlabelled {{unlabelled}}"
+        " --seed {seed}",
         {"unlabelled": tuple(OBJECTIVES), "seed": (0, 1, 2)},
         "test_accuracy",
     ),
