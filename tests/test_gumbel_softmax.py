@@ -671,10 +671,19 @@ def test_two_layers_of_classes(rng):
     check(rebar_is_unbiased(M, "generate", "coupled", rng, layers=2), 0.25)
 
 
-@pytest.mark.parametrize("objective", ["log-mass", "density"])
-def test_bias_of_two_layers_is_rejected(objective):
+TWO_LAYERS = [
+    {"objective": "log-mass"},
+    {"objective": "density"},
+    {"objective": "log-mass", "straight_through": True},
+    {"objective": "log-mass", "hard": M.reinmax.hard("reinmax")},
+    {"objective": "log-mass", "hard": M.reinmax.hard("st")},
+]
+
+
+@pytest.mark.parametrize("options", TWO_LAYERS, ids=[f"{k}" for k in range(len(TWO_LAYERS))])
+def test_bias_of_two_layers_is_rejected(options):
     with pytest.raises(AssertionError, match="biased"):
-        gumbel_softmax_is_unbiased(M, layers=2, objective=objective)
+        gumbel_softmax_is_unbiased(M, layers=2, **options)
 
 
 BIASED = [{}, {"objective": "log-mass"}, {"objective": "density"}, {"straight_through": True}]
