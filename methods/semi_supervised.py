@@ -21,7 +21,7 @@ gumbel and straight-through are Jang et al. 2017 (arXiv 1611.01144); soft y can 
 class. unordered has S different classes, with w and B of unordered.py. ¹ A step of gumbel makes one
 more pass, with hard y and no gradient, to report −U: f(h) is no bound. Unlike both papers: nets of
 one tanh layer, dropout of the classifier's pixels, means for sums. Bounds and training are of bits,
-accuracy is that of argmax q(y|x) at the grey levels of x. A biased gradient needs a larger α.
+accuracy is that of argmax q(y|x) at the grey levels of x.
 
     python methods/semi_supervised.py
 """
@@ -101,8 +101,12 @@ UNLABELLED = {"marginal": marginal, "gumbel": gumbel, "straight-through": straig
               "reinmax": reinmax, "reinforce": reinforce, "unordered": unordered}  # fmt: skip
 
 
-# The default of --alpha, chosen by the labels of the validation images: data/results/README.md
-ALPHA = {"digits": dict.fromkeys(UNLABELLED, 1.0), "mnist": dict.fromkeys(UNLABELLED, 1.0)}
+# The defaults of --alpha, chosen by the labels of the validation images: data/results/README.md
+ALPHA = {
+    "digits": dict.fromkeys(UNLABELLED, 1.0),
+    "mnist": {"marginal": 1.0, "gumbel": 30.0, "straight-through": 100.0, "reinmax": 10.0,
+              "reinforce": 10.0, "unordered": 10.0},
+}  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- estimator
