@@ -57,12 +57,12 @@ def conditional(a, b, v):
 
 
 def sample(a, u, temperature):
-    """y = log h of the relaxed one-hot h = softmax((a + G) / T)."""
+    """y = log h of the relaxed one-hot h = softmax((a + G) / T): eq. 2 of Jang et al. 2017."""
     return log_softmax((a + gumbel(u)) / temperature)
 
 
 def log_density(y, a, temperature):
-    """log density of the K − 1 log-ratios y_k − y_K, over the last axis (Maddison et al.).
+    """log density of the K − 1 log-ratios y_k − y_K, over the last axis: eq. 11 of Maddison et al.
 
     It is (K − 1)! T^(K−1) Π_k softmax(a − T y)_k; T to the power 1 − K is a published misprint.
     """
@@ -128,16 +128,22 @@ def exact_gradient(f, logits):
 def quadrature(logits, n=100):
     """Nodes u (3 n², 1, 3) and weights, for one variable of three classes: weights @ g(u) = E[g].
 
-    g may depend on b and the differences of z, as a gradient does. Where one class wins, by w over
-    the others, it is smooth: the trapezoidal rule in s, w = exp(s − exp(−s)), converges fast.
+    g may depend on b and the differences of z, as a gradient does. If class k wins, by w₁ and w₂
+    over the others, then b is k, and the differences have the density p_k of log h at T = 1:
+
+        E[g] = Σ_k ∫∫ g(k, w₁, w₂) p_k(w₁, w₂) dw₁ dw₂    over w₁, w₂ > 0, where g is smooth.
+
+    Put w = exp(s − exp(−s)), dw = w (1 + exp(−s)) ds. What is integrated then vanishes at both ends
+    of s, with all its derivatives: at w = 0 because dw does, at ∞ because p_k falls as exp(−w). For
+    such a function the trapezoidal rule, a sum over equal steps of s, converges exponentially.
     """
     s = np.linspace(-3.3, 3.4, n)
-    w, slope = np.exp(s - np.exp(-s)), 1 + np.exp(-s)
+    w = np.exp(s - np.exp(-s))
+    dw = w * (1 + np.exp(-s)) * (s[1] - s[0])
     log_pi, nodes, weights = log_softmax(logits)[0], [], []
     for k in range(3):
         z = -np.insert(np.stack(np.meshgrid(w, w), -1).reshape(-1, 2), k, 0, axis=1)
-        dw = np.outer(w * slope, w * slope).ravel() * (s[1] - s[0]) ** 2
-        weights.append(dw * np.exp(log_density(z, log_pi, 1.0)))  # T = 1: of differences of z
+        weights.append(np.outer(dw, dw).ravel() * np.exp(log_density(z, log_pi, 1.0)))
         G = z - log_pi  # free to be shifted, by so much that no u rounds to 0 or 1
         nodes.append(np.exp(-np.exp(6 + np.min(G, axis=1, keepdims=True) - G)))
     return np.concatenate(nodes)[:, None], np.concatenate(weights)

@@ -6,21 +6,20 @@ noise G = −log(−log u). Replace b by h = softmax(z / T), and the gradient fl
 
     ∇ E[f(b)]  ≈  E[ ∇ f(softmax((log π + G) / T)) ],     less biased but noisier as T → 0.
 
-f(h) is log p(x|h) and, by --objective: "kl", −KL(q(b|x) || p(b)) of the discrete distributions;
-"log-mass", Σ h (log p − log q); "density", log p(y) − log q(y) with the densities of y = log h, the
-only bound, on a relaxed model. --straight-through: hard forward, relaxed backward. T is fixed,
-annealed or learned, by ascent on f(h), which only "density" does not reward for a T that runs away.
-With --samples m, f is log (1/m) Σ_i exp f(h_i). --estimator st, st-gumbel (straight-through again),
-gumbel-rao and reinmax: h is hard, with a slope of reinmax.py. unordered and sum-and-sample draw no
-value twice, see unordered.py.
+f(h) is log p(x|h) and, by --objective, as Maddison et al. number them,
 
---estimator reinforce (with m > 1: VIMCO), nvil and rebar take hard b and are unbiased, NVIL up to
-a scale. REBAR draws z̃ given b: G(v) for the class chosen, log π + G(v) truncated there for the
-others. With the v that makes z̃ = z, f(h) − f(h̃) is zero with a slope: one relaxed pass a layer.
+    density    Σ_layers log p(y) − log q(y), the densities of y = log h           eq. 20
+    log-mass   Σ_layers Σ h (log p − log q)                                       eq. 21
+    kl         −KL(q(b|x) || p(b)) of the discrete distributions, of one layer    eq. 22
 
-Cost per step: f and ∇f once at h, and f at b to report it. REBAR: at b, once a layer at h, and that
-again to adapt. Unlike the notebook of Jang et al., whose sizes are the defaults: tanh for ReLU,
-bits for grey targets. Their paper has 20 × 10, and anneals.
+Only "density" is a bound, on a relaxed model. --straight-through: hard forward, relaxed backward. T
+is fixed, annealed or learned by ascent on f(h); the others than "density" let that T run away. With
+--samples m, f is log (1/m) Σ_i exp f(h_i). --estimator reinmax, st, st-gumbel and gumbel-rao: h is
+hard, with a slope of reinmax.py. unordered and sum-and-sample are unordered.py. reinforce (m > 1:
+VIMCO), nvil and rebar take hard b; they are unbiased, NVIL up to a scale.
+
+Cost per step: f and ∇f at h, and f at b to report it. REBAR: at b, and once a layer at h, to adapt
+twice. The sizes are those of a notebook of Jang et al., which has ReLU and grey targets.
 
     python methods/gumbel_softmax.py
 """
@@ -35,13 +34,11 @@ from categorical import (
     CategoricalToy,
     check_samples,
     conditional,
-    exact_gradient,
     gumbel,
     hard_sample,
     log_density,
     log_prob,
     log_softmax,
-    quadrature,
     sample,
 )
 from common import (  # before numpy: it chooses the number of BLAS threads
@@ -57,11 +54,11 @@ from common import (  # before numpy: it chooses the number of BLAS threads
 )
 from concrete import positive
 from rebar import adaptive
-from harness import cli, figures
+from harness import class_flags, cli
 from harness.data import load_dataset
 from harness.models import CategoricalNet
-from harness.runfolder import open_run
 from harness.run import fit
+from harness.toy import toy_of_classes
 from harness.trainer import Trainer
 
 import autograd.numpy as np
@@ -79,7 +76,7 @@ def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_t
     layer. With `hard`, the function reinmax.classes, h is what that makes of a layer's logits, its
     pair and T; without it v is not used. Raises InputError where f is not defined.
     """
-    check(model.task, objective, straight_through or hard, samples)
+    check(model.task, objective, straight_through or hard, samples, len(noise))
     u = [u_i for u_i, _ in noise]
     multi_sample = lambda f: log_mean_exp(np.reshape(f, (-1, samples)), axis=1)
 
@@ -94,18 +91,19 @@ def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_t
             h = np.exp(y[layer])
             return hard_sample(a, u[layer]) + (h - stop_gradient(h)) if straight_through else h
 
-        h, logits = model.infer(params, x, relax)
+        h, a = model.infer(params, x, relax)
         if model.task == "predict" or objective == "log-mass":
-            f_h = model.bound(params, x, h, logits)
+            f_h = model.bound(params, x, h, a)  # eq. 21
         else:
-            (a,), p, f_h = logits, model.prior(params), model.log_likelihood(params, x, h)
+            f_h, p = model.log_likelihood(params, x, h), model.generative_logits(params, h)
             if objective == "kl":
-                pi = np.exp(log_softmax(a))
-                f_h = f_h + log_prob(pi, p) - log_prob(pi, a)
+                pi = np.exp(log_softmax(a[0]))
+                f_h = f_h + log_prob(pi, p[0]) - log_prob(pi, a[0])  # eq. 22
             else:
                 T_p = np.array(prior_temperature, model.dtype)
-                log_ratio = log_density(y[0], p, T_p) - log_density(y[0], a, T)
-                f_h = f_h + np.sum(log_ratio, axis=-1)
+                for y_i, p_i, a_i in zip(y, p, a):
+                    log_ratio = log_density(y_i, p_i, T_p) - log_density(y_i, a_i, T)
+                    f_h = f_h + np.sum(log_ratio, axis=-1)  # eq. 20
         f_h = multi_sample(f_h)
         return [np.sum(f_h) / len(f_h)], f_h
 
@@ -114,7 +112,7 @@ def gumbel_softmax(model, params, x, noise, log_T, *, objective="kl", straight_t
     return multi_sample(model.bound(params, x, b, a)), f_h, grads[:-1], grads[-1]
 
 
-def check(task, objective, straight_through, samples):
+def check(task, objective, straight_through, samples, layers=1):
     """Raise InputError where f(h) is not defined."""
     one_of("objective", objective, OBJECTIVES)
     if task == "generate" and objective == "density" and straight_through:
@@ -122,8 +120,9 @@ def check(task, objective, straight_through, samples):
             "--objective: 'density' is that of a relaxed h, which --straight-through and "
             "the estimators of reinmax.py make hard; take 'kl' or 'log-mass'"
         )
-    if task == "generate" and objective == "kl" and samples > 1:
-        raise InputError("--samples: 'kl' is for one; add --objective log-mass or density")
+    for flag, number in (("--samples", samples), ("--layers", layers)):
+        if task == "generate" and objective == "kl" and number > 1:
+            raise InputError(f"{flag}: 'kl' is for one; add --objective log-mass or density")
 
 
 def schedule(step, temperature=0.5, anneal_rate=None, anneal_every=1, min_temperature=0.5):
@@ -272,16 +271,19 @@ def r_and_c(model, params, x, noise, temperature, baseline, conditional="coupled
 
 
 def coupled_difference(a, u):
-    """z, with the derivative of z − z̃ in log π: exp(z − max z), elementwise.
+    """z, with the derivative of z − z̃ in log π. Given b, z̃ is a function of π and uniforms F:
 
-    The top, max z, has a distribution without π, and below it z̃_k has the CDF
-    exp(−π_k (exp(−z̃_k) − exp(−top))). Where that stays as it is, ∂z̃_k/∂log π_k is
-    1 − exp(z̃_k − top).
+        z̃_k(π, F) = −log(e^−top − log F_k / π_k),      ∂z̃_k / ∂log π_k = 1 − e^(z̃_k − top),
+
+    of which the first is the inverse of F_k = P(z̃_k below its value | b, top), a Gumbel variable
+    cut off at top = max z. For the class chosen z̃ is top, whose distribution knows no π. Here F is
+    the one with z̃ = z, so only derivatives differ: ∂z_k / ∂log π_k is 1.
     """
     log_pi = log_softmax(a)
     fixed = stop_gradient(log_pi)
     z = fixed + gumbel(u)
-    return z + np.exp(z - np.max(z, axis=-1, keepdims=True)) * (log_pi - fixed)
+    dz_tilde = 1 - np.exp(z - np.max(z, axis=-1, keepdims=True))
+    return z + (1 - dz_tilde) * (log_pi - fixed)  # of value z
 
 
 def independent_pair(a, u, v):
@@ -308,7 +310,7 @@ def adaptive_rebar(model, params, aux, x, noise, **options):
     return adaptive(model, params, aux, x, parts, log_q)
 
 
-# ----------------------------------------------------------------------------------------- the toy
+# --------------------------------------------------------------------------- for a function at hand
 
 
 def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature=0.5, eta=1.0,
@@ -336,43 +338,6 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
     return len(u) * grads[0]
 
 
-def toy(args):
-    """Draw the exact bias and variance of the estimators against T, for one variable."""
-    folder, logits = open_run(args), np.array([[-0.5, 0.4, 1.0]])
-    f = lambda b: np.exp(b[:, 0] @ np.array([2.0, 0.0, -1.0]))
-    (u, weights), exact = quadrature(logits), exact_gradient(f, logits)
-    mean = lambda g: weights @ g
-    centred = {"baseline": mean(f(hard_sample(logits, u)))}  # C = E[f]
-
-    def samples(T, **options):
-        return gradient_samples(f, logits, u, u, temperature=T, **options)[:, 0]
-
-    def best_rebar(T):
-        g_0, g_1 = (samples(T, estimator="rebar", eta=eta, **centred) for eta in (0.0, 1.0))
-        h = g_1 - g_0  # of mean zero
-        return g_0 - np.sum(mean(g_0 * h)) / np.sum(mean(h * h)) * h
-
-    methods = {
-        "Gumbel-Softmax": samples,
-        "straight-through": partial(samples, straight_through=True),
-        "REINFORCE, C = E[f]": partial(samples, estimator="reinforce", **centred),
-        "REBAR, the same C, best η": best_rebar,
-    }
-    temperatures = np.geomspace(0.05, 5, 31)
-    figure, (bias_axis, variance_axis) = figures.new_figure(2, 4.8, 3.6)
-    for k, (label, method) in enumerate(methods.items()):
-        g = [method(T) for T in temperatures]
-        bias = [np.linalg.norm(mean(g_T) - exact) / np.linalg.norm(exact) for g_T in g]
-        variance = [np.sum(mean(g_T**2) - mean(g_T) ** 2) for g_T in g]
-        figures.draw(bias_axis, temperatures, bias, label, position=k)
-        figures.draw(variance_axis, temperatures, variance, label, position=k)
-    bias_axis.set(xlabel="T", ylabel="|E[g] − exact| / |exact|", xscale="log")
-    variance_axis.set(xlabel="T", ylabel="variance of g", xscale="log", yscale="log")
-    figures.label_curves(variance_axis)
-    figures.save(figure, folder / "toy.png")
-    print(f"run folder {folder}")
-
-
 # ------------------------------------------------------------------------------------------- main
 
 
@@ -387,27 +352,27 @@ def report_rebar(model, aux):
     return {"temperature": math.exp(aux[-1])} | eta
 
 
-def refuse_unread(p, args):
-    """Refuse the flags that these estimators, objectives and tasks do not read."""
-    mode = f"with --estimator {args.estimator}"
-    if args.estimator != "gumbel-softmax":
-        p.unread(mode, "--straight-through", "--prior-temperature", "--learn-temperature")
-    if args.estimator not in ("gumbel-softmax", *reinmax.ESTIMATORS):
-        p.unread(mode, "--objective", "--anneal-rate", "--anneal-every", "--min-temperature")
-    if args.estimator not in reinmax.ESTIMATORS:
-        p.unread(mode, "--forward-temperature")
-    if args.estimator != "gumbel-rao":
-        p.unread("without --estimator gumbel-rao", "--inner")
-    if args.estimator in ("reinforce", "nvil", *unordered.ESTIMATORS):
-        p.unread(mode, "--temperature")
-    if args.estimator != "rebar":
-        p.unread(mode, "--noise")
-    if args.task == "predict":
-        p.unread("with --task predict", "--prior", "--objective", "--prior-temperature")
-    if args.objective != "density":
-        p.unread("without --objective density", "--prior-temperature")
-    if not args.anneal_rate:
-        p.unread("without --anneal-rate", "--anneal-every", "--min-temperature")
+def method(args):
+    """estimate, init_aux and, where there is something to log, the report of --estimator."""
+    take = lambda *names: {name: getattr(args, name) for name in names}
+    if args.estimator == "reinforce":
+        return partial(reinforce, **take("samples")), lambda rng, model: []
+    if args.estimator in unordered.ESTIMATORS:
+        return partial(unordered.estimate, **take("estimator", "samples")), unordered.init_aux
+    if args.estimator == "nvil":
+        return nvil, init_nvil
+    start = take("temperature")
+    if args.estimator == "rebar":
+        ours = partial(adaptive_rebar, **take("conditional"))
+        return ours, partial(init_rebar, **start), report_rebar
+    options = take("objective", "straight_through", "prior_temperature", "samples")
+    options |= {"annealing": start | take("anneal_rate", "anneal_every", "min_temperature")}
+    if args.estimator in reinmax.ESTIMATORS:
+        options["hard"] = reinmax.hard(args.estimator, **take("forward_temperature", "inner"))
+    is_hard = args.straight_through or "hard" in options
+    check(args.task, args.objective, is_hard, args.samples, args.layers)
+    ours = partial(estimate, **options, **take("learn_temperature"))
+    return ours, partial(init_aux, **start), report
 
 
 def main(argv=None):
@@ -415,84 +380,18 @@ def main(argv=None):
     full = {"steps": 50_000, "lr": 1e-3, "eval_epochs": 20, "log_every": 500}
     p = cli.parser("gumbel_softmax", __doc__, sbn=False, batch_size=100, eval_samples=1000,
                    digits=digits, full=full, goal="log-mean-exp")  # fmt: skip
-    T, small = cli.TEMPERATURE, cli.number(int, 1, 10**4)
-    estimators = ["gumbel-softmax", *reinmax.ESTIMATORS, "reinforce", *unordered.ESTIMATORS]
-    estimators += ["nvil", "rebar"]
-    p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
-    p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=small)
-    p.flag("--classes", "K, classes of a variable", 10, type=small)
-    p.flag("--layers", "of variables; default: 1, with --task predict 2", type=cli.LAYERS)
-    p.flag("--hidden", "widths of tanh layers; default: 512 256, with --task predict none",
-           type=cli.UNITS, nargs="*", metavar="WIDTH")  # fmt: skip
-    p.flag("--prior", "p(b)", choices=("uniform", "learned"))
-    p.flag("--objective", "f(h), see above", choices=OBJECTIVES)
-    p.flag("--straight-through", "hard forward, relaxed backward", action="store_true")
-    p.flag("--temperature", "T, or its first value; default: 0.5, with density 2/3, annealed or "
-           "with an estimator of reinmax.py 1", type=T)  # fmt: skip
-    p.flag("--forward-temperature", "F of reinmax.py", 1.0, type=T)
-    p.flag("--inner", "M of gumbel-rao", 10, type=cli.number(int, 1, 10_000), metavar="M")
-    p.flag("--prior-temperature", "T of p(y), with density", 0.4, type=T)
-    p.flag("--anneal-rate", "R: T = max(minimum, T exp(-R step)); Jang et al.: 1e-5 to 1e-4",
-           type=cli.RATE)  # fmt: skip
-    p.flag("--anneal-every", "steps between the changes of T", 1000, type=cli.COUNT)
-    p.flag("--min-temperature", "the minimum, with --anneal-rate", 0.5, type=T)
-    p.flag("--learn-temperature", "by ascent on f(h), which only density bounds: else T runs away",
-           action="store_true")  # fmt: skip
-    p.flag("--noise", "rebar's z̃ from the random numbers of z, or its own", dest="conditional",
-           choices=("coupled", "independent"))  # fmt: skip
-    p.flag("--early-stop", "end with the parameters of the best validation bound",
-           action="store_true")  # fmt: skip
-    p.flag("--toy", "draw exact bias and variance against T instead", action="store_true")
+    hard, sets = reinmax.ESTIMATORS, unordered.ESTIMATORS
+    class_flags.add(p, ["gumbel-softmax", *hard, "reinforce", *sets, "nvil", "rebar"], OBJECTIVES)
     args = cli.parse(p, argv)
     if args.toy:
         p.reads_only("with --toy", "--toy")
-        return toy(args)
-    refuse_unread(p, args)
-    generate, hard = args.task == "generate", args.estimator in reinmax.ESTIMATORS
-    relaxed = hard or args.estimator == "gumbel-softmax"
-    distinct = args.estimator in unordered.ESTIMATORS
-    args.layers = args.layers or (1 if generate or distinct else 2)
-    args.hidden = ([512, 256] if generate else []) if args.hidden is None else args.hidden
-    default_T = 2 / 3 if relaxed and args.objective == "density" else 0.5
-    args.temperature = args.temperature or (1.0 if args.anneal_rate or hard else default_T)
-    if (generate or distinct) and args.layers > 1:
-        p.error(
-            f"--layers: --{'task generate' if generate else f'estimator {args.estimator}'} has one"
-        )
-    if distinct and not 2 <= args.samples <= min(unordered.MOST, args.classes**args.variables):
-        p.error(
-            f"--samples: --estimator {args.estimator} takes 2 to {unordered.MOST} different ones"
-        )
-    if args.estimator in ("nvil", "rebar") and args.samples > 1:
-        p.error("--samples: not for --estimator nvil and rebar")
-    if args.learn_temperature and args.anneal_rate:
-        p.error("--learn-temperature: leave it or --anneal-rate away")
-    if args.anneal_rate and args.min_temperature >= args.temperature:
-        p.error("--min-temperature: it has to be below --temperature, from where T falls to it")
-    if args.estimator == "reinforce" and args.batch_size * args.samples < 2:
-        p.error("--batch-size: the leave-one-out baseline needs two rows")
-    if relaxed:
-        check(args.task, args.objective, args.straight_through or hard, args.samples)
+        return toy_of_classes(args, gradient_samples)
+    class_flags.settle(p, args, hard, sets, unordered.MOST)
+    rate, ours = cli.decay(p, args), method(args)
     data = load_dataset(args.dataset, args.dynamic_binarization)
     model = CategoricalNet(data.train_mean, args.variables, args.classes, args.layers, args.hidden,
-                           args.prior == "learned", args.task)  # fmt: skip
-    take = lambda *names: {name: getattr(args, name) for name in names}
-    annealing = take("temperature", "anneal_rate", "anneal_every", "min_temperature")
-    options = take("objective", "straight_through", "prior_temperature", "samples")
-    options |= {"annealing": annealing} | take("learn_temperature")
-    start = take("temperature")
-    if hard:
-        options["hard"] = reinmax.hard(args.estimator, **take("forward_temperature", "inner"))
-    through = partial(estimate, **options), partial(init_aux, **start), report
-    ours = {
-        "reinforce": (partial(reinforce, **take("samples")), lambda rng, model: []),
-        **{name: (partial(unordered.estimate, estimator=name, **take("samples")),
-                  unordered.init_aux) for name in unordered.ESTIMATORS},
-        "nvil": (nvil, init_nvil),
-        "rebar": (partial(adaptive_rebar, **take("conditional")), partial(init_rebar, **start),
-                  report_rebar),
-    }.get(args.estimator, through)  # fmt: skip
-    rate = lambda step: 0.9 ** (step // 1000)  # as in the notebook
+                           args.prior == "learned", args.task,
+                           activation=args.activation)  # fmt: skip
     adam = {"beta2": 0.999}
     return fit(Trainer(args, data, model, *ours, adam=adam, rate=rate, keep_best=args.early_stop))
 

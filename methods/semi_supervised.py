@@ -1,31 +1,35 @@
 """Learning from a few labels a class: the model M2 of Kingma et al. 2014 (arXiv 1406.5298).
 
 The class y of an image x is a latent variable, seen for a few images only: y uniform, z ~ N(0, I),
-x ~ p(x|y, z), with a classifier q(y|x) and an encoder q(z|x, y). The bounds on log p, in nats, are
+x ~ p(x|y, z), with a classifier q(y|x) and an encoder q(z|x, y). In nats, with their equations,
 
-    labelled     −L(x, y) = E_{q(z|x,y)}[log p(x|y, z)] + log p(y) − KL(q(z|x, y), p(z))
-    unlabelled   −U(x)    = E_{q(y|x)}[−L(x, y)] + H(q(y|x)),
+    labelled    −L(x, y) = E_{q(z|x,y)}[log p(x|y, z)] + log p(y) − KL(q(z|x, y), p(z))     (6)
+    unlabelled  −U(x)    = E_{q(y|x)}[−L(x, y)] + H(q(y|x))                                 (7)
+    maximised   J^α      = mean −U + mean −L + α mean log q(y|x)                         (8, 9)
 
-and mean −U + mean −L + α mean log q(y|x) is maximised, the latter two over the labelled images.
-H is exact, z pathwise. The lesson is the gradient of E_{q(y|x)}[f(y)], f = −L(x, ·) (--unlabelled):
+are bounds on log p, and the latter two means are over the labelled images. H is exact, z pathwise.
+The lesson is the gradient of E_{q(y|x)}[f(y)], f = −L(x, ·) (--unlabelled), for K classes:
 
     marginal          Σ_y q(y|x) f(y)                                       exact, K passes of f
     gumbel            f(h),  h = softmax((log q + g) / T), g Gumbel noise   biased, 1 pass ¹
     straight-through  f(y),  y = one-hot argmax h, with dy = dh             biased, 1 pass
+    reinmax           f(y),  with the dy of reinmax.py, to second order     biased, 1 pass
     reinforce         (f(y_s) − mean of the other f) ∇log q(y_s|x) + ∇f(y_s)    unbiased, S passes
+    unordered         Σ_s w_s [(f(y_s) − B_s) ∇log q(y_s|x) + ∇f(y_s)]          unbiased, S passes
 
-The relaxed ones are Jang et al. 2017 (arXiv 1611.01144): soft y can carry more than a class, hard
-y cannot. ¹ A step of gumbel makes one more pass, with hard y and no gradient, to report −U: f(h) is
-no bound. Unlike both papers: tanh nets, dropout of the classifier's pixels, means for sums. Bounds
-and training are of bits, accuracy is that of argmax q(y|x) at the grey levels of x.
-
-For the speed of whole steps by the number of classes see tests/benchmarks/semi_supervised_speed.py.
+gumbel and straight-through are Jang et al. 2017 (arXiv 1611.01144); soft y can carry more than a
+class. unordered has S different classes, with w and B of unordered.py. ¹ A step of gumbel makes one
+more pass, with hard y and no gradient, to report −U: f(h) is no bound. Unlike both papers: nets of
+one tanh layer, dropout of the classifier's pixels, means for sums. Bounds and training are of bits,
+accuracy is that of argmax q(y|x) at the grey levels of x.
 
     python methods/semi_supervised.py
 """
 
 from functools import partial
 
+import reinmax as second_order
+import unordered as without_replacement
 from categorical import hard_sample, sample
 from common import (  # before numpy: it chooses the number of BLAS threads
     Assign,
@@ -37,6 +41,7 @@ from harness import cli
 from harness.data import DATASETS, LABEL_KEYS, is_file, load_dataset, read_images
 from harness.figures import plot_analogies, plot_confusion
 from harness.gaussian import M2
+from harness.models import ACTIVATIONS
 from harness.optimizer import Adam, flatten
 from harness.streams import INIT, LABELLED, LABELS, SUPERVISED, stream
 from harness.run import fit
@@ -45,7 +50,7 @@ from harness.trainer import Trainer
 import autograd.numpy as np
 from tqdm import tqdm
 
-# ---------------------------------------------- E_{q(y|x)}[f(y)], four times: (batch,) from log q
+# ------------------------------------------- E_{q(y|x)}[f(y)], several times: (batch,) from log q
 # f maps y (samples, batch, K), one-hot or relaxed, to (samples, batch); u are uniforms like y.
 
 
@@ -73,15 +78,42 @@ def reinforce(f, log_q, u, temperature):
     return np.sum(f_y + score, axis=0) / S
 
 
-UNLABELLED = {"marginal": marginal, "gumbel": gumbel,
-              "straight-through": straight_through, "reinforce": reinforce}  # fmt: skip
+def reinmax(f, log_q, u, temperature):
+    y = second_order.classes(log_q, u, None, T=temperature)
+    return np.sum(f(y), axis=0) / len(u)
+
+
+def unordered(f, log_q, u, temperature):
+    sets = without_replacement.sets("unordered", stop_gradient(log_q)[:, None], by_image(u))
+    y = np.swapaxes(sets[:, :, 0], 0, 1)  # (S, batch, K), S different classes of an image
+    f_y, log_q_y = f(y), np.sum(y * log_q, axis=-1)
+    w, f_minus_B = without_replacement.unordered(*(stop_gradient(a).T for a in (log_q_y, f_y)))
+    score = f_minus_B.T * (log_q_y - stop_gradient(log_q_y))  # of value 0
+    return np.sum(w.T * (f_y + score), axis=0)
+
+
+def by_image(u):
+    """u (S, batch, K) as unordered.py has it: (batch, S, 1, K), y being the only variable."""
+    return np.swapaxes(u, 0, 1)[:, :, None]
+
+
+UNLABELLED = {"marginal": marginal, "gumbel": gumbel, "straight-through": straight_through,
+              "reinmax": reinmax, "reinforce": reinforce, "unordered": unordered}  # fmt: skip
+
+
+# The defaults of --alpha, chosen by the labels of the validation images: data/results/README.md
+ALPHA = {
+    "digits": dict.fromkeys(UNLABELLED, 1.0),
+    "mnist": {"marginal": 1.0, "gumbel": 30.0, "straight-through": 100.0, "reinmax": 10.0,
+              "reinforce": 10.0, "unordered": 10.0},
+}  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- estimator
 
 
 def objective(model, params, x, noise, temperature, *, unlabelled="marginal", alpha=1.0):
-    """The objective, a scalar, and −U of every unlabelled image, (batch,), as it enters it.
+    """J^α, a scalar, and −U of every unlabelled image, (batch,), as it enters it.
 
     `x` is (unlabelled images, labelled images, their classes one-hot), `noise` (u (samples, batch,
     K) uniform; ε (batch, z) normal, ε of the labelled images; what dropout keeps of either). One ε
@@ -91,11 +123,11 @@ def objective(model, params, x, noise, temperature, *, unlabelled="marginal", al
     log_q = model.classify(params, x_u, keep_u)
     f = lambda y: model.bound(params, x_u, y, eps_u)
     entropy = -np.sum(np.exp(log_q) * log_q, axis=-1)
-    minus_U = UNLABELLED[unlabelled](f, log_q, u, temperature) + entropy
-    minus_L = model.bound(params, x_l, y_l, eps_l)
+    minus_U = UNLABELLED[unlabelled](f, log_q, u, temperature) + entropy  # eq. 7
+    minus_L = model.bound(params, x_l, y_l, eps_l)  # eq. 6
     log_q_l = np.sum(y_l * model.classify(params, x_l, keep_l), axis=-1)
     labelled = np.sum(minus_L + alpha * log_q_l) / len(x_l)
-    return np.sum(minus_U) / len(x_u) + labelled, minus_U
+    return np.sum(minus_U) / len(x_u) + labelled, minus_U  # eq. 8 and 9
 
 
 def init_aux(rng, model):
@@ -103,14 +135,19 @@ def init_aux(rng, model):
     return [np.zeros(()), np.zeros(())]
 
 
-def estimate(model, params, aux, x, noise, *, unlabelled="marginal", alpha=1.0, temperature=1.0,
-             anneal_rate=3e-5, min_temperature=0.5):  # fmt: skip
+def estimate(model, params, aux, x, noise, *, unlabelled="marginal", alpha=1.0, alpha_ramp=0,
+             temperature=1.0, anneal_rate=0.0, min_temperature=0.5):  # fmt: skip
     """The estimator: −U of the discrete model (batch,), nats; gradients like params (ascent); aux.
 
-    The gradient is that of `objective` at T = max(min_temperature, temperature exp(−R step)). For
+    The gradient is that of `objective` at T = max(min_temperature, temperature exp(−R step)), with
+    R = anneal_rate, or at `temperature` if R is 0; and at α min(1, step / alpha_ramp). For
     "gumbel", of which −U is no bound, the one returned is that of hard y from the same noise.
     """
-    T = np.maximum(min_temperature, temperature * np.exp(-anneal_rate * aux[0]))
+    T = np.array(temperature, model.dtype)
+    if anneal_rate:
+        T = np.maximum(min_temperature, temperature * np.exp(-anneal_rate * aux[0]))
+    if alpha_ramp:
+        alpha = alpha * np.minimum(1, aux[0] / alpha_ramp)
 
     def J(params):
         J, minus_U = objective(model, params, x, noise, T, unlabelled=unlabelled, alpha=alpha)
@@ -202,12 +239,13 @@ class M2Trainer(Trainer):
         return super().evaluate(split) | {"accuracy": float(np.mean(hits))}
 
 
-def supervised_only(args, model, labelled):
+def supervised_only(args, model, labelled, rate):
     """Parameters of the same classifier, trained as long in the same way on the labels alone."""
     params = model.init(stream(args.seed, INIT))
     flat, params = flatten(params[: model.n_classifier], model.dtype)
     adam = Adam(flat.size, args.lr, beta2=0.999)
     for step in range(args.steps):
+        adam.lr = args.lr * rate(step)
         rng = stream(args.seed, SUPERVISED, step)
         x, y, _, keep = labelled_batch(labelled, model, rng, args)
         f = lambda params: ([np.sum(y * model.classify(params, x, keep)) / len(x)], [])
@@ -219,20 +257,23 @@ def supervised_only(args, model, labelled):
 # -------------------------------------------------------------------------------------------- main
 
 
-def train(args):
+def train(args, rate):
     data, labelled, judged = load(args.dataset, args.labels, args.seed, args.dynamic_binarization)
     classes = len(np.unique(labelled[1]))
-    model = M2(data.train_mean, classes, args.z, args.hidden, args.layers, args.samples)
-    options = ("unlabelled", "alpha", "temperature", "anneal_rate", "min_temperature")
+    model = M2(data.train_mean, classes, args.z, args.hidden, args.depth, args.samples,
+               activation=args.activation)  # fmt: skip
+    options = ("unlabelled", "alpha", "alpha_ramp", "temperature", "anneal_rate", "min_temperature")
     ours = partial(estimate, **{name: getattr(args, name) for name in options})
     report = lambda model, aux: {"temperature": float(aux[1])}
     trainer = M2Trainer(
-        args, data, labelled, judged, model, ours, init_aux, report, adam={"beta2": 0.999}
-    )
+        args, data, labelled, judged, model, ours, init_aux, report, adam={"beta2": 0.999},
+        rate=rate,
+    )  # fmt: skip
 
     def complete(folder, rows):
         x, y = judged["test"]
-        alone = float(np.mean(predict(model, supervised_only(args, model, labelled), x) == y))
+        classifier = supervised_only(args, model, labelled, rate)
+        alone = float(np.mean(predict(model, classifier, x) == y))
         if not args.no_plots:
             plot_analogies(folder / "analogies.png", trainer, predict)
             plot_confusion(folder / "confusion.png", y, predict(model, trainer.params, x), classes)
@@ -253,33 +294,47 @@ def main(argv=None):
     p.flag("--unlabelled", "gradient of the unlabelled bound, see above", choices=list(UNLABELLED))
     p.flag("--labels", "labelled images of every class; default: 2 for digits, 10 for the others",
            type=cli.COUNT, metavar="N")  # fmt: skip
-    p.flag("--alpha", "weight of the classifier's term", 1.0, type=cli.number(float, 0, 1e6))
+    p.flag("--alpha", "weight of the classifier's term; default: see ALPHA in this file",
+           type=cli.number(float, 0, 1e6))  # fmt: skip
+    p.flag("--alpha-ramp", "steps in which alpha rises from 0; default: 0, no ramp",
+           type=cli.COUNT, metavar="N")  # fmt: skip
     p.flag("--dropout", "of the classifier's pixels in training; not in the papers", 0.5,
            type=cli.number(float, 0, 0.99), metavar="P")  # fmt: skip
     p.flag("--z", "dimensions of z", 10, type=cli.UNITS, metavar="N")
-    p.flag("--hidden", "units of a tanh layer", 200, type=cli.UNITS, metavar="N")
-    p.flag("--layers", "tanh layers of every net", 1, type=cli.LAYERS, metavar="L")
+    p.flag("--hidden", "units of a layer of the nets", 200, type=cli.UNITS, metavar="N")
+    p.flag("--depth", "such layers of every net", 1, type=cli.LAYERS, metavar="N")
+    p.flag("--activation", "of these layers", choices=list(ACTIVATIONS))
+    cli.decay_flags(p, 1.0)
     p.flag("--temperature", "first T of the relaxations", 1.0, type=cli.TEMPERATURE)
-    p.flag("--anneal-rate", "R: T = max(minimum, first exp(-R step))", 3e-5,
-           type=cli.number(float, 0, 1e6), metavar="R")  # fmt: skip
+    p.flag("--anneal-rate", "R: T = max(minimum, first exp(-R step)); 0: T stays; default: 3e-5, "
+           "with --unlabelled reinmax 0", type=cli.number(float, 0, 1e6), metavar="R")  # fmt: skip
     p.flag("--min-temperature", "the minimum", 0.5, type=cli.TEMPERATURE)
     args = cli.parse(p, argv)
-    if args.unlabelled in ("marginal", "reinforce"):
+    if args.alpha is None:
+        args.alpha = ALPHA["digits" if args.dataset == "digits" else "mnist"][args.unlabelled]
+    if args.alpha == 0:
+        p.unread("with --alpha 0", "--alpha-ramp")
+    if args.anneal_rate is None:
+        args.anneal_rate = 0.0 if args.unlabelled == "reinmax" else 3e-5
+    if args.unlabelled in ("marginal", "reinforce", "unordered"):
         mode = f"with --unlabelled {args.unlabelled}"
         p.unread(mode, "--temperature", "--anneal-rate", "--min-temperature")
     if args.unlabelled == "marginal":
         p.unread("with --unlabelled marginal", "--samples")
     if args.anneal_rate == 0:
-        p.unread("with --anneal-rate 0", "--min-temperature")
-    if args.min_temperature == args.temperature:
+        p.unread("without --anneal-rate", "--min-temperature")
+    elif args.min_temperature == args.temperature:
         p.unread("with --min-temperature equal to --temperature", "--anneal-rate")
-    if args.min_temperature > args.temperature:
+    elif args.min_temperature > args.temperature:
         p.error("--min-temperature: it is above --temperature, from where T falls to it")
     if args.task != "generate":
         p.error("--task: M2 is a model of whole images")
     if args.unlabelled == "reinforce" and args.samples < 2:
         p.error("--samples: reinforce needs at least 2, each being a baseline for the others")
-    train(args)
+    most = min(without_replacement.MOST, 10)
+    if args.unlabelled == "unordered" and not 2 <= args.samples <= most:
+        p.error(f"--samples: unordered takes 2 to {most} different classes of an image")
+    train(args, cli.decay(p, args))
 
 
 if __name__ == "__main__":

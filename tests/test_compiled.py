@@ -46,9 +46,23 @@ RUNS = {
     "gumbel_softmax --estimator unordered --samples 3": CLASSES,
     "gumbel_softmax --estimator sum-and-sample --samples 2": CLASSES,
     "gumbel_softmax --estimator rebar": CLASSES,
+    "gumbel_softmax --layers 2 --objective density --activation relu": CLASSES,
+    "gumbel_softmax --layers 2 --estimator rebar --decay 0.5 --decay-every 5": CLASSES,
     "gumbel_softmax --estimator nvil": CLASSES,
     "semi_supervised --unlabelled gumbel": ["--hidden", 6, "--z", 2, "--eval-samples", 2],
     "semi_supervised --unlabelled reinforce --samples 2": ["--hidden", 6, "--eval-samples", 2],
+    "semi_supervised --unlabelled unordered --samples 3 --activation relu --depth 2": [
+        "--hidden",
+        6,
+        "--eval-samples",
+        2,
+    ],
+    "semi_supervised --unlabelled reinmax --alpha-ramp 15 --decay 0.5 --decay-every 5": [
+        "--hidden",
+        6,
+        "--eval-samples",
+        2,
+    ],
     "dreg --samples 4 --track stl": ["--hidden", 6, "--eval-samples", 2],
 }
 

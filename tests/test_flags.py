@@ -37,19 +37,21 @@ TRAINING = ["--dataset", "--task", "--layers", "--hidden", "--nonlinear", "--bat
             "--beta1", "--beta2"]  # fmt: skip
 # Other values than the defaults; the other flags have choices, or no value.
 VALUES = {
-    "--alpha": "0.5", "--anneal-every": "1", "--anneal-rate": "0.3", "--batch-size": "7",
+    "--alpha": "0.5", "--alpha-ramp": "2", "--decay": "0.7", "--decay-every": "2", "--depth": "2",
+    "--anneal-every": "1", "--anneal-rate": "0.3", "--batch-size": "7",
     "--classes": "4", "--dataset": "mnist-grey", "--dropout": "0.2", "--eval-every": "1",
     "--eval-samples": "3", "--hidden": "5", "--labels": "3", "--latent": "3", "--layers": "3 2",
     "--log-every": "1", "--lr": "0.2", "--methods": "REINFORCE,SimpleMuProp",
     "--min-temperature": "0.9", "--prior-temperature": "0.9", "--samples": "3 4", "--seed": "1",
     "--steps": "4", "--target": "0.3", "--temperature": "0.7",
-    "--unlabelled": "straight-through gumbel",
+    "--unlabelled": "straight-through gumbel",  # each by one sample
     "--variables": "3", "--z": "3", "--slope": "0.1", "--beta1": "0.5", "--beta2": "0.9",
     "--test-samples": "4", "--precision": "5", "--against": "stl rws", "--draws": "30",
     "--track": "stl rws", "--beta": "8",
     "--width": "6", "--chains": "6", "--sweeps": "2", "--ais-chains": "5",
     "--ais-temperatures": "4", "--ovis": "0.5", "--mean": "arithmetic", "--follow": "NVIL",
-    "--pairs": "5", "--forward-temperature": "2", "--inner": "3",
+    "--objective": "log-mass kl density", "--pairs": "5", "--forward-temperature": "2",
+    "--inner": "3",
 }  # fmt: skip
 
 
@@ -65,8 +67,14 @@ LINEAR = ["--activation", "--slope"]  # without --nonlinear
 PREDICT = [*LINEAR, "--prior"]
 SMALL = "--steps 3 --batch-size 8 --hidden 4 --eval-samples 2 --lr 0.1"
 TOY = "--toy --steps 3 --lr 0.1"
-SEMI = "--steps 3 --batch-size 8 --hidden 4 --z 2 --eval-samples 2 --lr 0.1 --labels 2"
-CLASSES = "--steps 3 --batch-size 8 --variables 2 --classes 3 --eval-samples 2 --lr 0.1"
+SEMI = (
+    "--steps 3 --batch-size 8 --hidden 4 --z 2 --eval-samples 2 --lr 0.1 --labels 2 --decay 0.5"
+    " --decay-every 1"
+)
+CLASSES = (
+    "--steps 3 --batch-size 8 --variables 2 --classes 3 --eval-samples 2 --lr 0.1 --decay 0.5"
+    " --decay-every 1"
+)
 RELAXED = ["--straight-through", "--learn-temperature", "--objective", "--prior-temperature",
            "--anneal-rate", "--anneal-every", "--min-temperature"]  # fmt: skip
 OF_REINMAX = ["--forward-temperature", "--inner"]
@@ -168,39 +176,42 @@ MODES = {
              [*TRAINING, *compare.READ_BY, "--target", "--methods", "--follow", "--steps", "--lr"]),
     ],
     "gumbel_softmax": [
-        Mode(CLASSES, [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+        Mode(CLASSES, [*OF_REINMAX, "--samples", "--noise", "--prior-temperature",
                        "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --objective log-mass",
-             [*OF_REINMAX, "--layers", "--noise", "--prior-temperature", "--anneal-every",
+             [*OF_REINMAX, "--noise", "--prior-temperature", "--anneal-every",
               "--min-temperature"]),
         Mode(f"{CLASSES} --objective density",
-             [*OF_REINMAX, "--layers", "--noise", "--straight-through", "--anneal-every",
+             [*OF_REINMAX, "--noise", "--straight-through", "--anneal-every",
               "--min-temperature"]),
         Mode(f"{CLASSES} --anneal-rate 0.2 --anneal-every 2",
-             [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+             [*OF_REINMAX, "--samples", "--noise", "--prior-temperature",
               "--learn-temperature"]),
         Mode(f"{CLASSES} --learn-temperature",
-             [*OF_REINMAX, "--layers", "--samples", "--noise", "--prior-temperature",
+             [*OF_REINMAX, "--samples", "--noise", "--prior-temperature",
               "--anneal-rate", "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --task predict",
-             [*OF_REINMAX, "--noise", "--objective", "--prior", "--prior-temperature",
-              "--anneal-every", "--min-temperature"]),
+             [*OF_REINMAX, "--activation", "--noise", "--objective", "--prior",
+              "--prior-temperature", "--anneal-every", "--min-temperature"]),
         Mode(f"{CLASSES} --estimator reinmax --anneal-rate 0.2 --anneal-every 2",
-             ["--inner", "--layers", "--samples", "--noise", "--straight-through",
+             ["--inner", "--samples", "--noise", "--straight-through",
               "--learn-temperature", "--prior-temperature"]),
         Mode(f"{CLASSES} --estimator gumbel-rao --objective log-mass --samples 2 --anneal-rate 0.2"
              " --anneal-every 2",
-             ["--layers", "--noise", "--straight-through", "--learn-temperature",
-              "--prior-temperature"]),
+             ["--noise", "--straight-through", "--learn-temperature", "--prior-temperature"]),
         Mode(f"{CLASSES} --estimator reinforce",
-             [*OF_REINMAX, "--layers", "--noise", "--temperature", *RELAXED]),
+             [*OF_REINMAX, "--noise", "--temperature", *RELAXED]),
         Mode(f"{CLASSES} --estimator unordered --samples 2",
              [*OF_REINMAX, "--layers", "--noise", "--temperature", *RELAXED]),
         Mode(f"{CLASSES} --task predict --estimator sum-and-sample --samples 2",
-             [*OF_REINMAX, "--layers", "--noise", "--temperature", "--prior", *RELAXED]),
+             [*OF_REINMAX, "--activation", "--layers", "--noise", "--temperature", "--prior",
+              *RELAXED]),
         Mode(f"{CLASSES} --estimator nvil",
-             [*OF_REINMAX, "--layers", "--samples", "--noise", "--temperature", *RELAXED]),
-        Mode(f"{CLASSES} --estimator rebar", [*OF_REINMAX, "--layers", "--samples", *RELAXED]),
+             [*OF_REINMAX, "--samples", "--noise", "--temperature", *RELAXED]),
+        Mode(f"{CLASSES} --estimator rebar", [*OF_REINMAX, "--samples", *RELAXED]),
+        Mode(f"{CLASSES} --layers 2 --objective log-mass",
+             [*OF_REINMAX, "--noise", "--prior-temperature", "--anneal-every",
+              "--min-temperature"]),
         Mode("--toy", ["*"]),
     ],
     "dreg": [
@@ -225,6 +236,12 @@ MODES = {
              ["--task", "--anneal-rate", "--min-temperature"]),
         Mode(f"{SEMI} --unlabelled reinforce --samples 2",
              ["--task", "--temperature", "--anneal-rate", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled unordered --samples 2",
+             ["--task", "--temperature", "--anneal-rate", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled reinmax", ["--task", "--min-temperature"]),
+        Mode(f"{SEMI} --unlabelled reinmax --anneal-rate 0.2", ["--task"]),
+        Mode(f"{SEMI} --alpha 0", ["--task", "--alpha-ramp", "--samples", "--temperature",
+                                   "--anneal-rate", "--min-temperature"]),
     ],
 }  # fmt: skip
 
@@ -272,7 +289,8 @@ def other_value(action, flags):
         return []
     used = [b for a, b in itertools.pairwise(flags) if a in action.option_strings]
     values = VALUES.get(action.option_strings[0]) or " ".join(action.choices)
-    return [next(x for x in values.split() if x not in (used or [action.default]))]
+    possible = [x for x in values.split() if not action.choices or x in action.choices]
+    return [next(x for x in possible if x not in (used or [action.default]))]
 
 
 def refusal(program, words, folder):
@@ -397,8 +415,15 @@ gumbel_softmax --objective density --estimator nvil
 gumbel_softmax --min-temperature 2 --temperature 1 --anneal-rate 1e-3
 gumbel_softmax --batch-size 1 --estimator reinforce
 gumbel_softmax --noise independent
+gumbel_softmax --layers 2 --objective kl
+gumbel_softmax --decay-every 5 --decay 1
+gumbel_softmax --activation relu --task predict
 gumbel_softmax --seed 3 --toy
 semi_supervised --samples 7
+semi_supervised --decay-every 7
+semi_supervised --alpha-ramp 7 --alpha 0
+semi_supervised --temperature 2 --unlabelled unordered --samples 2
+semi_supervised --min-temperature .7 --unlabelled reinmax
 semi_supervised --min-temperature .5 --unlabelled reinforce --samples 2
 nvil --normalize --batch-size 1
 nvil --normalize --toy

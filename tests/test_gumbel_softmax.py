@@ -38,7 +38,7 @@ FUNCTIONS = (quadratic, steep)
 
 def mean_and_variance(m, f, **options):
     """Of the gradient samples of one variable, by quadrature: (3,) each."""
-    u, weights = m.gumbel_softmax.quadrature(LOGITS)
+    u, weights = m.categorical.quadrature(LOGITS)
     g = m.gumbel_softmax.gradient_samples(f, LOGITS, u, u, **options)[:, 0]
     mean = weights @ g
     return mean, weights @ g**2 - mean**2
@@ -99,7 +99,7 @@ def sampler_follows_the_cdf(m):
 
 def quadrature_is_exact(m):
     """Shares of the classes, mean and variance π²/3 of the differences of the Gumbel noise."""
-    u, weights = m.gumbel_softmax.quadrature(LOGITS)
+    u, weights = m.categorical.quadrature(LOGITS)
     np.testing.assert_allclose(
         weights @ m.gumbel_softmax.hard_sample(LOGITS, u)[:, 0], PI, atol=1e-9
     )
@@ -176,8 +176,8 @@ def independent_rebar_is_exact(m):
     As functions of (u, v) the samples are p(u) + q(b(u), v), so that their mean is that of
     p(u) + q(b(u), v_0) over u and of q(b, v) − q(b, v_0) over v, for every b.
     """
-    u, weights = m.gumbel_softmax.quadrature(LOGITS, 60)
-    v, v_weights = m.gumbel_softmax.quadrature(np.zeros((1, 3)), 60)
+    u, weights = m.categorical.quadrature(LOGITS, 60)
+    v, v_weights = m.categorical.quadrature(np.zeros((1, 3)), 60)
     v_0, b = np.full((1, 1, 3), 0.5), m.gumbel_softmax.hard_sample(LOGITS, u)[:, 0]
     for f, T in itertools.product(FUNCTIONS, (0.5, 1.0, 3.0)):
         samples = lambda u, v: m.gumbel_softmax.gradient_samples(
@@ -230,13 +230,17 @@ def coupled_noise_is_the_truncated_one(m):
 # ----------------------------------------------------------------- proofs: every parameter of a net
 
 
-def tiny(m, task="generate", seed=1, hidden=(2,), learned_prior=True, dtype=np.float64):
-    """A net of 3 or 4 pixels with two variables of three classes a layer, away from its start."""
+def tiny(m, task="generate", seed=1, hidden=(2,), learned_prior=True, dtype=np.float64,
+         layers=None, activation="tanh"):  # fmt: skip
+    """A net of 3 or 4 pixels with two variables of three classes a layer, away from its start.
+
+    The layers are one, for the task "predict" two, or as many as is said.
+    """
     rng = np.random.default_rng(seed)
     mean = np.array([0.3, 0.5, 0.6, 0.4])[: 3 if task == "generate" else 4]
-    layers = 1 if task == "generate" else 2
+    layers = layers or (1 if task == "generate" else 2)
     model = m.gumbel_softmax.CategoricalNet(
-        mean, 2, 3, layers, hidden, learned_prior and task == "generate", task, dtype
+        mean, 2, 3, layers, hidden, learned_prior and task == "generate", task, dtype, activation
     )
     params = [(p + 0.7 * rng.standard_normal(p.shape)).astype(dtype) for p in model.init(rng)]
     return model, params, np.array([[1.0, 0, 1, 1], [0, 1, 1, 0]], dtype)[:, : len(mean)]
@@ -283,9 +287,9 @@ def unflatten(flat, shapes):
     return [flat[end - math.prod(shape) : end].reshape(shape) for end, shape in zip(ends, shapes)]
 
 
-def is_unbiased(m, estimator, task="generate", samples=1, rng=None):
+def is_unbiased(m, estimator, task="generate", samples=1, rng=None, layers=None):
     """`estimator(model, params, x, noise)` against enumeration: proofs.assert_unbiased's result."""
-    model, params, x = tiny(m, task)
+    model, params, x = tiny(m, task, layers=layers)
     exact = enumerated(samples)(model, params, x)
     gradient = lambda x, noise: estimator(model, params, x, noise)
     return proofs.assert_unbiased(
@@ -293,14 +297,14 @@ def is_unbiased(m, estimator, task="generate", samples=1, rng=None):
     )
 
 
-def reinforce_is_unbiased(m, task="generate", samples=1, rng=None):
+def reinforce_is_unbiased(m, task="generate", samples=1, rng=None, layers=None):
     estimator = lambda model, params, x, noise: m.gumbel_softmax.reinforce(
         model, params, [], x, noise, samples=samples
     )[1]
-    return is_unbiased(m, estimator, task, samples, rng)
+    return is_unbiased(m, estimator, task, samples, rng, layers)
 
 
-def nvil_is_unbiased(m, task="generate", rng=None):
+def nvil_is_unbiased(m, task="generate", rng=None, layers=None):
     """With v < 1 and so s = 1, and a network away from its start."""
 
     def estimator(model, params, x, noise):
@@ -311,10 +315,10 @@ def nvil_is_unbiased(m, task="generate", rng=None):
         aux[-1] = np.array(0.5)
         return m.gumbel_softmax.nvil(model, params, aux, x, noise)[1]
 
-    return is_unbiased(m, estimator, task, rng=rng)
+    return is_unbiased(m, estimator, task, rng=rng, layers=layers)
 
 
-def rebar_is_unbiased(m, task="generate", conditional="coupled", rng=None):
+def rebar_is_unbiased(m, task="generate", conditional="coupled", rng=None, layers=None):
     """With all that it learns, away from its start."""
 
     def estimator(model, params, x, noise):
@@ -325,54 +329,59 @@ def rebar_is_unbiased(m, task="generate", conditional="coupled", rng=None):
             model, params, aux, x, noise, conditional=conditional
         )[1]
 
-    return is_unbiased(m, estimator, task, rng=rng)
+    return is_unbiased(m, estimator, task, rng=rng, layers=layers)
 
 
-def gumbel_softmax_is_unbiased(m, task="generate", **options):
+def gumbel_softmax_is_unbiased(m, task="generate", layers=None, **options):
     """For the discrete model, which it is not."""
     estimator = lambda model, params, x, noise: m.gumbel_softmax.gumbel_softmax(
         model, params, x, noise, np.log(0.5), **options
     )[2]
-    return is_unbiased(m, estimator, task)
+    return is_unbiased(m, estimator, task, layers=layers)
 
 
 # ------------------------------------------------------------ proofs: the objective that is relaxed
 
 
-def objective_is_as_written(m, task="generate", objective="kl", samples=1, straight_through=False):
+def objective_is_as_written(m, task="generate", objective="kl", samples=1, straight_through=False,
+                            layers=None, activation="tanh"):  # fmt: skip
     """Value against the equation, written out with scipy; gradient against differences: 1e-7.
 
     With straight-through the value is that of hard one-hots, and the gradient is not compared.
     """
-    model, params, x = tiny(m, task)
+    model, params, x = tiny(m, task, layers=layers, activation=activation)
+    function = {"tanh": np.tanh, "relu": lambda a: np.where(a > 0, a, 0)}[activation]
     x, T, T_p = np.repeat(x, samples, axis=0), 0.6, 0.9
     noise = model.draw_noise(np.random.default_rng(0), len(x))
 
     def value(params, log_T):
         P, T = dict(zip(model.names, params)), math.exp(log_T)
         net = lambda name, h: (
-            np.tanh(h @ P[f"{name}.W0"] + P[f"{name}.b0"]) @ P[f"{name}.W1"] + P[f"{name}.b1"]
+            function(h @ P[f"{name}.W0"] + P[f"{name}.b0"]) @ P[f"{name}.W1"] + P[f"{name}.b1"]
         )
-        below = (x - model.mean)[:, : model.context or None]
+        below, h, y, a = (x - model.mean)[:, : model.context or None], [], [], []
         for layer, (u, _) in enumerate(noise):
-            a = net(f"q{layer}", below).reshape(-1, 2, 3)
-            z = a - np.log(-np.log(u))
-            y = z / T - logsumexp(z / T, axis=-1, keepdims=True)
-            h = np.eye(3)[z.argmax(axis=-1)] if straight_through else np.exp(y)
-            below = h.reshape(-1, 6)
-        pixels = net("p", below) + model.offset
+            a.append(net(f"q{layer}", below).reshape(-1, 2, 3))
+            z = a[-1] - np.log(-np.log(u))
+            y.append(z / T - logsumexp(z / T, axis=-1, keepdims=True))
+            h.append(np.eye(3)[z.argmax(axis=-1)] if straight_through else np.exp(y[-1]))
+            below = h[-1].reshape(-1, 6)
+        pixels = net("p", h[0 if task == "generate" else -1].reshape(-1, 6)) + model.offset
         f = stats.bernoulli.logpmf(x[:, model.context :], 1 / (1 + np.exp(-pixels))).sum(axis=1)
-        if task == "generate":
-            p, q = (t - logsumexp(t, axis=-1, keepdims=True) for t in (P["prior"], a))
+        for layer in range(len(noise) if task == "generate" else 0):
+            top, h_l, y_l = layer == len(noise) - 1, h[layer], y[layer]
+            above = P["prior"] if top else net(f"p{layer + 1}", h[layer + 1].reshape(-1, 6))
+            p, q = (t - logsumexp(t, axis=-1, keepdims=True)
+                    for t in (above.reshape(-1, 2, 3), a[layer]))  # fmt: skip
             if objective == "kl":
                 f = f - np.sum(np.exp(q) * (q - p), axis=(1, 2))
             elif objective == "log-mass":
-                f = f + np.sum(h * (p - q), axis=(1, 2))
-            else:  # eq. 10 and 22 of Maddison et al., with the Jacobian from h to log-ratios
+                f = f + np.sum(h_l * (p - q), axis=(1, 2))
+            else:  # eq. 11 and 20 of Maddison et al., with the Jacobian from h to log-ratios
                 for logits, t, sign in ((p, T_p, 1), (q, T, -1)):
-                    top = np.prod(np.exp(logits) * np.exp(y) ** -t, axis=-1)
-                    under = np.sum(np.exp(logits) * np.exp(y) ** -t, axis=-1)
-                    f = f + sign * np.sum(np.log(2 * t**2 * top / under**3), axis=1)
+                    over = np.prod(np.exp(logits) * np.exp(y_l) ** -t, axis=-1)
+                    under = np.sum(np.exp(logits) * np.exp(y_l) ** -t, axis=-1)
+                    f = f + sign * np.sum(np.log(2 * t**2 * over / under**3), axis=1)
         return np.log(np.mean(np.exp(f.reshape(-1, samples)), axis=1))
 
     _, f_h, grads, slope = m.gumbel_softmax.gumbel_softmax(
@@ -495,6 +504,69 @@ def variance_gradient_is_exact(m, conditional="coupled"):
 # -------------------------------------------------------------------------------- proofs: the model
 
 
+def bound_of_layers_is_as_written(m, layers=3):
+    """Of many outcomes of three layers: log p(x, b) − log q(b|x), with scipy: 1e-12."""
+    model, params, x = tiny(m, layers=layers)
+    P, b = dict(zip(model.names, params)), [b[::7] for b in outcomes(layers)]
+    rows = [np.broadcast_to(b_i, (len(b_i), len(x), 2, 3)) for b_i in b]
+
+    def log_p(name, h, b):
+        h = h.reshape(*h.shape[:-2], 6) if name != "q0" else h
+        a = np.tanh(h @ P[f"{name}.W0"] + P[f"{name}.b0"]) @ P[f"{name}.W1"] + P[f"{name}.b1"]
+        if name == "p":
+            return stats.bernoulli.logpmf(b, 1 / (1 + np.exp(-a - model.offset))).sum(axis=-1)
+        a = a.reshape(*a.shape[:-1], 2, 3)
+        return np.sum(b * (a - logsumexp(a, axis=-1, keepdims=True)), axis=(-2, -1))
+
+    expected = log_p("p", rows[0], x)
+    for layer in range(layers):
+        below = rows[layer - 1] if layer else x - model.mean
+        expected = expected - log_p(f"q{layer}", below, rows[layer])
+        if layer:
+            expected = expected + log_p(f"p{layer}", rows[layer], rows[layer - 1])
+    prior = P["prior"] - logsumexp(P["prior"], axis=-1, keepdims=True)
+    expected = expected + np.sum(rows[-1] * prior, axis=(-2, -1))
+    _, a = model.infer(params, x, lambda layer, logits: rows[layer])
+    np.testing.assert_allclose(model.bound(params, x, rows, a), expected, rtol=1e-12)
+
+
+def evidence_of_layers_sums_to_one(m):
+    """p(x) of all eight images of 3 pixels, summed over all outcomes of two layers: 1e-12.
+
+    The bound of every image, by enumeration, is below its log p(x).
+    """
+    model, params, _ = tiny(m, layers=2)
+    x, b = np.array(list(itertools.product((0.0, 1.0), repeat=3))), outcomes(2)
+    rows = [np.broadcast_to(b_i, (len(b_i), len(x), 2, 3)) for b_i in b]
+    _, a = model.infer(params, x, lambda layer, logits: rows[layer])
+    log_q = sum(M.gumbel_softmax.log_prob(b_i, a_i) for b_i, a_i in zip(rows, a))
+    f = model.bound(params, x, rows, a)
+    evidence = logsumexp(log_q + f, axis=0)
+    assert abs(logsumexp(evidence)) < 1e-12
+    assert np.all(np.sum(np.exp(log_q) * f, axis=0) < evidence)
+    w = model.log_weights(params, x, 50_000, np.random.default_rng(0))
+    error = w.std(axis=0) / math.sqrt(len(w))
+    assert np.all(np.abs(w.mean(axis=0) - np.sum(np.exp(log_q) * f, axis=0)) < 6 * error)
+
+
+def images_come_down_the_layers(m):
+    """The top layer is from the prior and each below from its net: shares of the pictures.
+
+    With a prior and p1 that leave no doubt there is one image but for 1 in 10,000.
+    """
+    model, params, _ = tiny(m, layers=2)
+    P = dict(zip(model.names, params))
+    P["prior"][...] = np.array([[20.0, 0, 0], [0, 0, 20]])
+    P["p1.W1"][...] *= 300
+    top = np.array([[[1.0, 0, 0], [0, 0, 1]]])
+    a = np.tanh(top.reshape(1, 6) @ P["p1.W0"] + P["p1.b0"]) @ P["p1.W1"] + P["p1.b1"]
+    below = np.eye(3)[a.reshape(1, 2, 3).argmax(axis=-1)]
+    assert np.all(np.sort(a.reshape(2, 3), axis=1)[:, -2] < a.reshape(2, 3).max(axis=1) - 9)
+    expected = 1 / (1 + np.exp(-model.pixels(params, below)))
+    images = model.generate(params, np.random.default_rng(0), 200)
+    assert np.mean(np.all(np.abs(images - expected) < 1e-12, axis=1)) > 0.97
+
+
 def discrete_bound_is_below_the_evidence(m):
     """log p(x) by enumeration: many samples come near it, one stays below, for both tasks."""
     for task in ("generate", "predict"):
@@ -535,13 +607,13 @@ def enumeration_is_exact(m):
         np.prod(softmax(logits, axis=1)[[0, 1], [i, j]]) * f(np.eye(3)[[i, j]])
         for i, j in itertools.product(range(3), repeat=2)
     )
-    g = m.gumbel_softmax.exact_gradient(f, logits)
+    g = m.categorical.exact_gradient(f, logits)
     for at in np.ndindex(2, 3):
         step = np.zeros((2, 3))
         step[at] = 1e-6
         assert abs((total(logits + step) - total(logits - step)) / 2e-6 - g[at]) < 1e-8
     with pytest.raises(m.common.InputError, match="65,536"):
-        m.gumbel_softmax.exact_gradient(f, np.zeros((11, 3)))
+        m.categorical.exact_gradient(f, np.zeros((11, 3)))
 
 
 # ---------------------------------------------------------------------------------------- the tests
@@ -553,7 +625,8 @@ PROOFS = [
     mean_of_others_leaves_one_out, rebar_is_exact,
     independent_rebar_is_exact, coupled_noise_is_the_truncated_one, reported_bound_is_discrete,
     straight_through_is_one_hot, temperature_follows_its_schedule, nvil_scales_q_only,
-    variance_gradient_is_exact, discrete_bound_is_below_the_evidence, pictures_are_of_the_model,
+    variance_gradient_is_exact, bound_of_layers_is_as_written, evidence_of_layers_sums_to_one,
+    images_come_down_the_layers, discrete_bound_is_below_the_evidence, pictures_are_of_the_model,
     enumeration_is_exact,
 ]  # fmt: skip
 
@@ -590,6 +663,29 @@ def test_rebar(rng, task, conditional):
     check(rebar_is_unbiased(M, task, conditional, rng), 0.2)
 
 
+def test_two_layers_of_classes(rng):
+    """q(b0|x) q(b1|b0) and p(b1) p(b0|b1) p(x|b0): every parameter's gradient, 81 outcomes."""
+    check(reinforce_is_unbiased(M, "generate", 1, rng, layers=2), 0.25)
+    check(reinforce_is_unbiased(M, "generate", 2, rng, layers=2), 0.25)
+    check(nvil_is_unbiased(M, "generate", rng, layers=2), 0.3)
+    check(rebar_is_unbiased(M, "generate", "coupled", rng, layers=2), 0.25)
+
+
+TWO_LAYERS = [
+    {"objective": "log-mass"},
+    {"objective": "density"},
+    {"objective": "log-mass", "straight_through": True},
+    {"objective": "log-mass", "hard": M.reinmax.hard("reinmax")},
+    {"objective": "log-mass", "hard": M.reinmax.hard("st")},
+]
+
+
+@pytest.mark.parametrize("options", TWO_LAYERS, ids=[f"{k}" for k in range(len(TWO_LAYERS))])
+def test_bias_of_two_layers_is_rejected(options):
+    with pytest.raises(AssertionError, match="biased"):
+        gumbel_softmax_is_unbiased(M, layers=2, **options)
+
+
 BIASED = [{}, {"objective": "log-mass"}, {"objective": "density"}, {"straight_through": True}]
 
 
@@ -621,6 +717,10 @@ def test_objective(objective):
         {"task": "predict", "samples": 3},
         {"straight_through": True},
         {"task": "predict", "straight_through": True},
+        {"layers": 2, "objective": "log-mass"},
+        {"layers": 3, "objective": "density", "samples": 2},
+        {"layers": 2, "objective": "log-mass", "straight_through": True},
+        {"layers": 2, "objective": "density", "activation": "relu"},
     ],
     ids=str,
 )
@@ -634,7 +734,7 @@ def test_density_is_a_lower_bound_and_the_others_are_not():
     The mean of log p(y) − log q(y) then is −KL, below 0; of Σ h (log p − log q) it may be above.
     """
     g, a, p = M.gumbel_softmax, np.array([[0.0, 0.0, 6.0]]), np.zeros((1, 3))
-    u, weights = g.quadrature(a)
+    u, weights = M.categorical.quadrature(a)
     for T, T_p in itertools.product((0.5, 2.0), (0.4, 1.0)):
         y = g.sample(a, u, T)[:, 0]
         minus_kl = weights @ (g.log_density(y, p[0], T_p) - g.log_density(y, a[0], T))
@@ -708,13 +808,17 @@ CASES = [("gumbel-softmax", options) for options in OPTIONS]
 CASES += [(name, {}) for name in ("reinforce", "nvil", "rebar", "rebar, independent")]
 
 
-@pytest.mark.parametrize("task", ["generate", "predict"])
+@pytest.mark.parametrize("task", ["generate", "predict", "generate, two layers"])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_float32_is_kept(monkeypatch, name, options, task):
     """In every traced value, every gradient on the way, and every result."""
     promoted = proofs.promotions(M, monkeypatch)
+    task, _, two = task.partition(",")
+    if two and name == "gumbel-softmax":
+        options = {"objective": "log-mass"} | options
     estimate, init_aux = estimators(M, **options)[name]
-    model, params, x = tiny(M, task, dtype=np.float32)
+    net = {"layers": 2, "activation": "relu"} if two else {}
+    model, params, x = tiny(M, task, dtype=np.float32, **net)
     rng = np.random.default_rng(0)
     _, aux = M.optimizer.flatten(init_aux(rng, model), np.float32)
     bound, grads, aux_grads = estimate(model, params, aux, x, model.draw_noise(rng, len(x)))
@@ -802,7 +906,9 @@ def test_run(tmp_path, estimator, task):
     "flags",
     ["--objective density --samples 3 --prior learned", "--straight-through --early-stop",
      "--learn-temperature", "--task predict --samples 5 --layers 3",
-     "--estimator reinforce --samples 5", "--anneal-rate .5 --anneal-every 2 --temperature 2"],
+     "--estimator reinforce --samples 5", "--layers 2 --activation relu --decay 1",
+     "--layers 2 --objective density --samples 2", "--layers 2 --estimator reinmax",
+     "--layers 2 --estimator rebar", "--anneal-rate .5 --anneal-every 2 --temperature 2"],
 )  # fmt: skip
 def test_run_with_options(tmp_path, flags):
     rows, summary = run(tmp_path / "run", *flags.split(), "--hidden", "8")
@@ -827,8 +933,15 @@ def test_early_stop_ends_with_the_best(tmp_path):
     assert plain["valid_bound"] < summary["valid_bound"]
 
 
-def test_resumed_run_is_the_same(tmp_path):
-    flags = ["--hidden", "8", "--anneal-rate", ".1", "--anneal-every", "2"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--anneal-rate .1 --anneal-every 2",
+        "--layers 2 --activation relu --decay .5 --decay-every 2",
+    ],
+)
+def test_resumed_run_is_the_same(tmp_path, words):
+    flags = ["--hidden", "8", *words.split()]
     run(tmp_path / "whole", *flags)
     run(tmp_path / "half", *flags, "--steps", "3")
     M.gumbel_softmax.main(["--resume", str(tmp_path / "half"), "--steps", "6"])
@@ -840,10 +953,23 @@ def test_resumed_run_is_the_same(tmp_path):
             np.testing.assert_array_equal(whole[key], half[key], err_msg=key)
 
 
+def test_learning_rate_falls(tmp_path):
+    """A --decay of 1e-9 after 3 steps: the other 3 change nothing, and so the bounds are equal."""
+    flags = ["--hidden", "8", "--eval-every", "3"]
+    rows, _ = run(tmp_path / "run", *flags, "--decay", "1e-9", "--decay-every", "3")
+    assert abs(float(rows[0]["valid_bound"]) - float(rows[1]["valid_bound"])) < 1e-4
+    rows, _ = run(tmp_path / "still", *flags, "--decay", "1")
+    default, _ = run(tmp_path / "default", *flags)  # .9 every 1,000 steps: the same 6 steps
+    assert abs(float(rows[0]["valid_bound"]) - float(rows[1]["valid_bound"])) > 1e-3
+    assert [row["valid_bound"] for row in rows] == [row["valid_bound"] for row in default]
+
+
 @pytest.mark.parametrize(
     "flags",
     [
-        "--temperature 0", "--classes 0", "--hidden 0", "--anneal-rate 0", "--layers 2",
+        "--temperature 0", "--classes 0", "--hidden 0", "--anneal-rate 0", "--decay 0", "--decay 2",
+        "--layers 2 --objective kl", "--layers 2 --estimator unordered --samples 2",
+        "--decay-every 5 --decay 1", "--activation sigmoid", "--activation relu --hidden",
         "--samples 2 --estimator nvil", "--samples 2 --estimator rebar", "--samples 2",
         "--straight-through --objective density", "--straight-through --estimator rebar",
         "--learn-temperature --anneal-rate .1",
@@ -902,6 +1028,43 @@ MUTATIONS = {
         enumeration_is_exact,
         ("np.exp(log_prob(b, logits[0])) * value_of", "log_prob(b, logits[0]) * value_of"),
     ),
+    # -- several layers
+    "pixels from the top layer": (
+        bound_of_layers_is_as_written,
+        ('b = activations[-1 if self.task == "predict" else 0]', "b = activations[-1]"),
+    ),
+    "p of a layer from itself": (
+        bound_of_layers_is_as_written,
+        ("above = enumerate(activations[1:], start=1)\n        return [*(self._logits",
+         "above = enumerate(activations[:-1], start=1)\n        return [*(self._logits"),
+    ),
+    "the prior for every layer": (
+        bound_of_layers_is_as_written,
+        ('[*(self._logits(params, f"p{i}", flat(b)) for i, b in above), self.prior(params)]',
+         "[self.prior(params) for _ in activations]"),
+    ),
+    "the top layer's log-ratio left out": (
+        evidence_of_layers_sums_to_one,
+        ("for b, p, a in of_layers]", "for b, p, a in [*of_layers][:1]]"),
+    ),
+    "q of every layer from the lowest": (
+        lambda m: objective_is_as_written(m, objective="log-mass", layers=3),
+        ("below = flat(activations[layer])", "below = flat(activations[0])"),
+    ),
+    "densities of the lowest layer only": (
+        lambda m: objective_is_as_written(m, objective="density", layers=2),
+        ("for y_i, p_i, a_i in zip(y, p, a):", "for y_i, p_i, a_i in zip(y[:1], p, a):"),
+    ),
+    "the layers generated from the prior alone": (
+        images_come_down_the_layers,
+        ("for layer in range(self.layers - 1, 0, -1):\n            a = self._logits",
+         "for layer in range(0):\n            a = self._logits"),
+    ),
+    "tanh for ReLU": (
+        lambda m: objective_is_as_written(m, activation="relu"),
+        ("self.mlp = partial(mlp, activation=ACTIVATIONS[activation])\n        self.dtype",
+         "self.mlp = mlp\n        self.dtype"),
+    ),
     # -- the relaxation
     "T on the logits only": (
         objective_is_as_written,
@@ -909,11 +1072,11 @@ MUTATIONS = {
     ),
     "the reverse KL": (
         objective_is_as_written,
-        ("log_prob(pi, p) - log_prob(pi, a)", "log_prob(pi, a) - log_prob(pi, p)"),
+        ("log_prob(pi, p[0]) - log_prob(pi, a[0])", "log_prob(pi, a[0]) - log_prob(pi, p[0])"),
     ),
     "one temperature for p and q": (
         lambda m: objective_is_as_written(m, objective="density"),
-        ("log_density(y[0], p, T_p)", "log_density(y[0], p, T)"),
+        ("log_density(y_i, p_i, T_p)", "log_density(y_i, p_i, T)"),
     ),
     "samples of different images together": (
         lambda m: objective_is_as_written(m, "predict", samples=3),
@@ -978,11 +1141,11 @@ MUTATIONS = {
     # -- REBAR
     "dz̃/dlog π dropped": (
         rebar_is_exact,
-        ("np.exp(z - np.max(z, axis=-1, keepdims=True)) * (log_pi - fixed)", "log_pi - fixed"),
+        ("(1 - dz_tilde) * (log_pi - fixed)", "log_pi - fixed"),
     ),
     "dz̃/dlog π in place of the difference": (
         rebar_is_exact,
-        ("return z + np.exp(z -", "return z - np.expm1(z -"),
+        ("(1 - dz_tilde) * (log_pi - fixed)", "dz_tilde * (log_pi - fixed)"),
     ),
     "derivative of the logits, not of log π": (
         coupled_noise_is_the_truncated_one,

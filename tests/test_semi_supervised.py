@@ -1,4 +1,4 @@
-"""M2: its bounds by hand, below the exact evidence, and the four gradients of E_{q(y|x)}: exact,
+"""M2: its bounds by hand, below the exact evidence, and the six gradients of E_{q(y|x)}: exact,
 unbiased, biased, all by enumeration of y and quadrature over the noise; then runs and mutations.
 
 The tiny model has 3 pixels, z of one dimension, K classes. Integrals over a normal variable are
@@ -18,13 +18,16 @@ from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import bernoulli, norm, t
 
 M = proofs.load()
-ALL = ("marginal", "gumbel", "straight-through", "reinforce")
+ALL = ("marginal", "gumbel", "straight-through", "reinmax", "reinforce", "unordered")
+SEVERAL = ("reinforce", "unordered")  # samples of an image, at least 2
 
 
-def tiny(m, classes=3, seed=1, samples=1):
+def tiny(m, classes=3, seed=1, samples=1, depth=1, activation="tanh"):
     """A model in float64, its parameters away from zero, and a batch of images with noise."""
     rng = np.random.default_rng(seed)
-    model = m.gaussian.M2([0.3, 0.5, 0.6], classes, 1, 2, 1, samples, np.float64)
+    model = m.gaussian.M2(
+        [0.3, 0.5, 0.6], classes, 1, 2, depth, samples, np.float64, activation=activation
+    )
     params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
     x_u, x_l = np.array([[1.0, 0, 1], [0, 1, 1]]), np.array([[0.0, 0, 1], [1, 1, 0], [1, 0, 0]])
     y_l = np.eye(classes)[np.arange(3) % classes]
@@ -45,62 +48,67 @@ def grads_of(m, unlabelled, model, params, x, noise, **options):
 # ------------------------------------------------------------------------------ written out by hand
 
 
-def nets_by_hand(model, params):
-    return {name: np.asarray(p) for name, p in zip(model.names, params)}
+RELU = lambda a: np.where(a > 0, a, 0)
 
 
-def log_joint(model, params, x, k, z):
+def net_by_hand(model, params, net, h, k=None, activation=np.tanh):
+    """The output of a net at h; y = k enters the first layer, if the net has it."""
+    P = {name: np.asarray(p) for name, p in zip(model.names, params)}
+    h = h @ P[f"{net}.W0"] + P[f"{net}.b0"] + (0 if k is None else P[f"{net}.Y"][k])
+    for i in range(1, sum(name.startswith(f"{net}.W") for name in P)):
+        h = activation(h) @ P[f"{net}.W{i}"] + P[f"{net}.b{i}"]
+    return h
+
+
+def log_joint(model, params, x, k, z, activation=np.tanh):
     """log p(x, y = k, z) of one image, for z (n,)."""
-    P = nets_by_hand(model, params)
-    h = np.tanh(z[:, None] * P["p(x|y,z).W0"] + P["p(x|y,z).b0"] + P["p(x|y,z).Y"][k])
-    p = 1 / (1 + np.exp(-(h @ P["p(x|y,z).W1"] + P["p(x|y,z).b1"] + model.offset)))
+    a = net_by_hand(model, params, "p(x|y,z)", z[:, None], k, activation)
+    p = 1 / (1 + np.exp(-(a + model.offset)))
     return bernoulli.logpmf(x, p).sum(axis=1) + norm.logpdf(z) - math.log(model.classes)
 
 
-def log_q_by_hand(model, params, x):
-    P = nets_by_hand(model, params)
-    h = np.tanh((x - model.mean) @ P["q(y|x).W0"] + P["q(y|x).b0"])
-    return log_softmax(h @ P["q(y|x).W1"] + P["q(y|x).b1"])
+def log_q_by_hand(model, params, x, activation=np.tanh):
+    return log_softmax(net_by_hand(model, params, "q(y|x)", x - model.mean, activation=activation))
 
 
-def encoder_by_hand(model, params, x, k):
-    P = nets_by_hand(model, params)
-    a = (x - model.mean) @ P["q(z|x,y).W0"] + P["q(z|x,y).b0"] + P["q(z|x,y).Y"][k]
-    mean, log_var = np.tanh(a) @ P["q(z|x,y).W1"] + P["q(z|x,y).b1"]
+def encoder_by_hand(model, params, x, k, activation=np.tanh):
+    mean, log_var = net_by_hand(model, params, "q(z|x,y)", x - model.mean, k, activation)
     return mean, math.exp(log_var / 2)
 
 
-def minus_L_by_hand(model, params, x, k, eps):
+def minus_L_by_hand(model, params, x, k, eps, activation=np.tanh):
     """One sample of −L(x, k), but for the KL term, which is in closed form."""
-    mean, sd = encoder_by_hand(model, params, x, k)
+    mean, sd = encoder_by_hand(model, params, x, k, activation)
     z = np.array([mean + sd * eps])
     kl = -math.log(sd) + (sd**2 + mean**2) / 2 - 0.5
-    return (log_joint(model, params, x, k, z) - norm.logpdf(z))[0] - kl
+    return (log_joint(model, params, x, k, z, activation) - norm.logpdf(z))[0] - kl
 
 
-def objective_by_hand(model, params, x, noise, alpha):
+def objective_by_hand(model, params, x, noise, alpha, activation=np.tanh):
     """J with E_{q(y|x)} as a sum over classes, image by image; and −U of each image."""
     (x_u, x_l, y_l), (_, eps_u, eps_l, *_), minus_U, labelled = x, noise, [], []
     for image, eps in zip(x_u, eps_u[:, 0]):
-        total, log_q = 0.0, log_q_by_hand(model, params, image)
+        total, log_q = 0.0, log_q_by_hand(model, params, image, activation)
         for k in range(model.classes):
-            f = minus_L_by_hand(model, params, image, k, eps)
+            f = minus_L_by_hand(model, params, image, k, eps, activation)
             total += math.exp(log_q[k]) * (f - log_q[k])
         minus_U.append(total)
     for image, y, eps in zip(x_l, y_l, eps_l[:, 0]):
         k = int(np.argmax(y))
-        log_q = log_q_by_hand(model, params, image)[k]
-        labelled.append(minus_L_by_hand(model, params, image, k, eps) + alpha * log_q)
+        log_q = log_q_by_hand(model, params, image, activation)[k]
+        minus_L = minus_L_by_hand(model, params, image, k, eps, activation)
+        labelled.append(minus_L + alpha * log_q)
     return np.mean(minus_U) + np.mean(labelled), np.array(minus_U)
 
 
-def marginal_is_the_enumerated_objective(m):
+def marginal_is_the_enumerated_objective(m, depth=1, activation="tanh"):
     """The value, and the gradient of every parameter by central differences: 1e-12 and 1e-8."""
+    function = {"tanh": np.tanh, "relu": RELU}[activation]
     for classes in (1, 2, 3):
-        model, params, x, noise = tiny(m, classes)
+        model, params, x, noise = tiny(m, classes, depth=depth, activation=activation)
         alpha = 0.7
         J, minus_U = m.semi_supervised.objective(model, params, x, noise, 1.0, alpha=alpha)
-        expected, each = objective_by_hand(model, params, x, noise, alpha)
+        expected, each = objective_by_hand(model, params, x, noise, alpha, function)
         np.testing.assert_allclose(J, expected, rtol=1e-12)
         np.testing.assert_allclose(minus_U, each, rtol=1e-12)
         g = iter(grads_of(m, "marginal", model, params, x, noise, alpha=alpha))
@@ -109,12 +117,12 @@ def marginal_is_the_enumerated_objective(m):
                 values, kept = [], tensor[at]
                 for step in (1e-5, -1e-5):
                     tensor[at] = kept + step
-                    values.append(objective_by_hand(model, params, x, noise, alpha)[0])
+                    values.append(objective_by_hand(model, params, x, noise, alpha, function)[0])
                 tensor[at] = kept
                 assert abs((values[0] - values[1]) / 2e-5 - next(g)) < 1e-8
 
 
-# ------------------------------------------------------------------------------- the four gradients
+# -------------------------------------------------------------------------------- the six gradients
 
 
 def uniforms_for(classes_drawn, K):
@@ -141,6 +149,78 @@ def reinforce_is_exact(m, samples=2):
     np.testing.assert_allclose(mean, exact, atol=1e-12)
     J, _ = m.semi_supervised.objective(model, params, x, noise, 1.0)
     np.testing.assert_allclose(value, J, rtol=1e-12)
+
+
+def unordered_is_exact(m):
+    """The mean over all sets of 2 of 3 and of 4, each with its probability, for every parameter.
+
+    The sequences that draw a set, one class after the other and none twice, have its probability.
+    It has to be the gradient of `marginal`, and the value its value: 1e-12.
+    """
+    for K, samples in ((3, 2), (4, 2), (4, 3)):
+        model, params, (x_u, x_l, y_l), (_, eps_u, *rest) = tiny(m, K, samples=samples)
+        x, q = (x_u[:1], x_l, y_l), np.exp(log_q_by_hand(model, params, x_u[0]))
+        mean, value = 0.0, 0.0
+        for chosen in itertools.combinations(range(K), samples):
+            weight = 0.0
+            for order in itertools.permutations(chosen):
+                left = [1 - sum(q[k] for k in order[:i]) for i in range(samples)]
+                weight += math.prod(q[k] / rest for k, rest in zip(order, left))
+            u = np.where(np.isin(np.arange(K), chosen), 1 - 1e-9, 1e-9)
+            noise = np.tile(u, (samples, 1, 1)), eps_u[:1], *rest
+            mean = mean + weight * grads_of(m, "unordered", model, params, x, noise)
+            J, _ = m.semi_supervised.objective(model, params, x, noise, 1.0, unlabelled="unordered")
+            value += weight * J
+        exact = grads_of(m, "marginal", model, params, x, noise)
+        np.testing.assert_allclose(mean, exact, atol=1e-12)
+        J, _ = m.semi_supervised.objective(model, params, x, noise, 1.0)
+        np.testing.assert_allclose(value, J, rtol=1e-12)
+
+
+def unordered_of_all_classes_is_marginal(m):
+    """With S = K the set is always all classes, and nothing is left to chance: 1e-12."""
+    model, params, x, noise = tiny(m, classes=3, samples=3)
+    g = grads_of(m, "unordered", model, params, x, noise)
+    np.testing.assert_allclose(g, grads_of(m, "marginal", model, params, x, noise), atol=1e-12)
+
+
+def unordered_draws_one_set_an_image(m):
+    """S different classes of each image, by the largest of log q + g of its own noise."""
+    model, params, x, noise = tiny(m, classes=4, samples=2)
+    seen, u = [], noise[0]
+    log_q = np.array([log_q_by_hand(model, params, image) for image in x[0]])
+    f = lambda y: seen.append(y) or np.zeros(y.shape[:2])
+    m.semi_supervised.unordered(f, log_q, u, 1.0)
+    likeliest = np.argsort(-(log_q - np.log(-np.log(u[0]))), axis=-1)[:, :2]
+    np.testing.assert_array_equal(seen[0], np.eye(4)[likeliest.T])
+
+
+def reinmax_mean(m, f, log_q):
+    """The mean of the estimate by log q (1, K), over y by enumeration, and the exact gradient."""
+    K, mean = log_q.shape[-1], 0.0
+
+    def gradient(function, u):
+        def value(tensors):
+            v = function(f, m.categorical.log_softmax(tensors[0]), u, 1.0)
+            return [m.common.anp.sum(v)], []
+
+        return m.common.gradients(value, [log_q])[0][0][0]
+
+    for k in range(K):
+        g = gradient(m.semi_supervised.reinmax, uniforms_for([k], K))
+        mean = mean + np.exp(log_q[0, k]) * g
+    return mean, gradient(m.semi_supervised.marginal, None)
+
+
+def reinmax_is_exact_for_quadratic_f(m):
+    """By enumeration of y: 1e-12 for a quadratic f of all y_k; a cubic is off by more than 1 %."""
+    rng, log_q = np.random.default_rng(0), log_softmax([[0.3, -1.0, 0.5, 0.1]], axis=-1)
+    A, c, cube = rng.standard_normal((4, 4)), rng.standard_normal(4), rng.standard_normal(4)
+    quadratic = lambda y: m.common.anp.sum((y @ A) * y + y * c, axis=-1)
+    mean, exact = reinmax_mean(m, quadratic, log_q)
+    np.testing.assert_allclose(mean, exact, atol=1e-12)
+    mean, exact = reinmax_mean(m, lambda y: m.common.anp.sum(y * cube, axis=-1) ** 3, log_q)
+    assert np.abs(mean - exact).max() > 0.01 * np.abs(exact).max()
 
 
 def relaxed_mean(m, unlabelled, T, n=4001):
@@ -294,6 +374,34 @@ def test_reinforce_is_exact(samples):
     reinforce_is_exact(M, samples)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_nets(depth, activation):
+    marginal_is_the_enumerated_objective(M, depth, activation)
+
+
+def test_unordered_is_exact():
+    unordered_is_exact(M)
+
+
+def test_unordered_of_all_classes_is_marginal():
+    unordered_of_all_classes_is_marginal(M)
+
+
+def test_unordered_draws_one_set_an_image():
+    unordered_draws_one_set_an_image(M)
+
+
+def test_reinmax_is_exact_for_quadratic_f():
+    reinmax_is_exact_for_quadratic_f(M)
+
+
+@pytest.mark.parametrize("T", [1.0, 2.0])
+def test_reinmax_is_biased(T):
+    """On M2, whose f is not quadratic: by more than 2 % of the largest gradient."""
+    assert bias(M, "reinmax", T) > 0.02
+
+
 def test_gumbel_becomes_exact_as_it_cools():
     gumbel_becomes_exact_as_it_cools(M)
 
@@ -327,7 +435,7 @@ def test_importance_weights_average_to_the_evidence():
 # -------------------------------------------------------------------------------------- its numbers
 
 
-@pytest.mark.parametrize("unlabelled", ALL)
+@pytest.mark.parametrize("unlabelled", ALL[:-1])  # unordered needs two classes
 def test_one_class_is_an_ordinary_vae(unlabelled):
     """K = 1: H = 0, log q = 0, and −U = −L(x, 0) for every estimator, and so the gradients."""
     model, params, x, noise = tiny(M, classes=1, samples=2)
@@ -339,10 +447,10 @@ def test_one_class_is_an_ordinary_vae(unlabelled):
 
 
 def returned_bound_is_discrete(m):
-    """That of hard y from the same u for all but marginal, also when f took a relaxed one."""
+    """That of hard y from the same u, if one is drawn, also when f took a relaxed one."""
     model, params, x, noise = tiny(m, samples=2)
     aux, u = m.semi_supervised.init_aux(None, model), noise[0]
-    for unlabelled in ALL[1:]:
+    for unlabelled in ALL[1:-1]:
         bound, *_ = m.semi_supervised.estimate(model, params, aux, x, noise, unlabelled=unlabelled)
         for i, image in enumerate(x[0]):
             log_q = log_q_by_hand(model, params, image)
@@ -367,6 +475,20 @@ def temperature_is_annealed(m):
         at_T = grads_of(m, "gumbel", model, params, x, noise, temperature=seen[-1])
         np.testing.assert_array_equal(flat, at_T)
     np.testing.assert_allclose(seen, [2, 2 * math.exp(-0.4), 2 * math.exp(-0.8), 0.7])
+
+
+def alpha_rises(m):
+    """α min(1, t / N), t counted in aux, and it is the α that is used."""
+    model, params, x, noise = tiny(m)
+    aux = m.semi_supervised.init_aux(None, model)
+    for expected in (0.0, 2.0, 4.0, 6.0, 6.0):
+        _, grads, aux = m.semi_supervised.estimate(
+            model, params, aux, x, noise, alpha=6.0, alpha_ramp=3
+        )
+        aux = [a.value for a in aux]
+        flat = np.concatenate([g.ravel() for g in grads])
+        at_alpha = grads_of(m, "marginal", model, params, x, noise, alpha=expected)
+        np.testing.assert_allclose(flat, at_alpha, rtol=1e-12)
 
 
 def small(m, scale=1.0, samples=2):
@@ -405,8 +527,9 @@ def test_float32_is_kept_everywhere(monkeypatch, unlabelled):
     model, params, x, noise = small(M)
     _, aux = M.optimizer.flatten(M.semi_supervised.init_aux(None, model), np.float32)
     bound, grads, aux = M.semi_supervised.estimate(
-        model, params, aux, x, noise, unlabelled=unlabelled, alpha=0.3
-    )
+        model, params, aux, x, noise, unlabelled=unlabelled, alpha=0.3, alpha_ramp=2,
+        anneal_rate=0.1,
+    )  # fmt: skip
     assert promoted == []
     results = [bound, *grads, *[a.value for a in aux]]
     results.append(model.log_weights(params, x[0], 3, np.random.default_rng(0)))
@@ -420,6 +543,10 @@ def test_returned_bound_is_discrete():
 
 def test_temperature_is_annealed():
     temperature_is_annealed(M)
+
+
+def test_alpha_rises():
+    alpha_rises(M)
 
 
 # ------------------------------------------------------------------------------ data and whole runs
@@ -463,7 +590,7 @@ def test_run(tmp_path, capsys, unlabelled):
     """What a run leaves and prints; and that its accuracy is that of the classifier's argmax."""
     flags = ["--unlabelled", unlabelled, "--steps", "40", "--log-every", "20", "--lr", ".01"]
     flags += ["--labels", "10", "--eval-every", "30"]
-    flags += ["--samples", "2"] * (unlabelled == "reinforce")
+    flags += ["--samples", "2"] * (unlabelled in SEVERAL)
     flags += ["--no-plots"] * (unlabelled != "gumbel")
     M.semi_supervised.main([*SMALL, *flags, "--out", str(tmp_path / "run")])
     rows = read_log(tmp_path / "run")
@@ -482,8 +609,16 @@ def test_run(tmp_path, capsys, unlabelled):
         assert f"{summary[key]:.2%}" in out
 
 
-def test_run_resumes_bit_for_bit(tmp_path):
-    flags = [*SMALL, "--unlabelled", "gumbel", "--log-every", "5", "--no-plots"]
+RESUMED = [
+    "--unlabelled gumbel",
+    "--unlabelled reinmax --alpha-ramp 8 --activation relu --depth 2",
+    "--unlabelled unordered --samples 3 --decay .5 --decay-every 3",
+]
+
+
+@pytest.mark.parametrize("words", RESUMED)
+def test_run_resumes_bit_for_bit(tmp_path, words):
+    flags = [*SMALL, *words.split(), "--log-every", "5", "--no-plots"]
     M.semi_supervised.main([*flags, "--steps", "10", "--out", str(tmp_path / "whole")])
     M.semi_supervised.main([*flags, "--steps", "5", "--out", str(tmp_path / "half")])
     M.semi_supervised.main(["--resume", str(tmp_path / "half"), "--steps", "10"])
@@ -493,6 +628,45 @@ def test_run_resumes_bit_for_bit(tmp_path):
     ):
         for key in set(whole.files) - {"seconds"}:
             np.testing.assert_array_equal(whole[key], half[key], err_msg=key)
+
+
+def default_alphas():
+    """Every dataset with labels and every gradient has one."""
+    program = M.semi_supervised
+    return [(dataset, unlabelled, program.ALPHA[dataset][unlabelled])
+            for dataset in ("digits", "mnist") for unlabelled in program.UNLABELLED]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dataset", "unlabelled", "alpha"), default_alphas())
+def test_default_alpha(monkeypatch, dataset, unlabelled, alpha):
+    """It is that of dataset and gradient; the flag overrides it; mnist-grey is MNIST."""
+    seen = []
+    monkeypatch.setattr(M.semi_supervised, "train", lambda args, rate: seen.append(args.alpha))
+    flags = ["--unlabelled", unlabelled, *["--samples", "2"] * (unlabelled in SEVERAL)]
+    for name in (dataset, "mnist-grey")[: 1 + (dataset == "mnist")]:
+        M.semi_supervised.main([*flags, "--dataset", name])
+        M.semi_supervised.main([*flags, "--dataset", name, "--alpha", "0.25"])
+        assert seen == [alpha, 0.25]
+        seen.clear()
+
+
+def test_learning_rate_falls(tmp_path, monkeypatch):
+    """By --decay every --decay-every steps, also for the classifier that sees labels alone."""
+    seen, Adam = [], M.optimizer.Adam
+
+    class Watched(Adam):
+        def ascend(self, *arrays):
+            seen.append(self.lr)
+            return super().ascend(*arrays)
+
+    monkeypatch.setattr(M.semi_supervised, "Adam", Watched)
+    monkeypatch.setattr(M.trainer, "Adam", Watched)
+    flags = [*SMALL, "--steps", "5", "--lr", ".01", "--decay", ".5", "--decay-every", "2"]
+    M.semi_supervised.main([*flags, "--no-plots", "--out", str(tmp_path / "run")])
+    rates = [0.01, 0.01, 0.005, 0.005, 0.0025]
+    trained = [lr for lr in seen[:10] if lr > 0]  # the other Adam descends
+    np.testing.assert_allclose(trained, rates)
+    np.testing.assert_allclose(seen[10:], rates)
 
 
 def test_speed_by_classes(tmp_path, monkeypatch):
@@ -522,6 +696,14 @@ def test_speed_by_classes(tmp_path, monkeypatch):
     "flags",
     [
         ["--unlabelled", "reinforce"],
+        ["--unlabelled", "unordered"],
+        ["--samples", "11", "--unlabelled", "unordered"],
+        ["--decay", "1.5"],
+        ["--decay-every", "5"],
+        ["--depth", "0"],
+        ["--activation", "sigmoid"],
+        ["--alpha-ramp", "0"],
+        ["--alpha-ramp", "5", "--alpha", "0"],
         ["--task", "predict"],
         ["--labels", "500"],
         ["--dropout", "1"],
@@ -532,7 +714,7 @@ def test_speed_by_classes(tmp_path, monkeypatch):
     ids=" ".join,
 )
 def test_bad_flags(tmp_path, capsys, flags):
-    named = "--samples" if "reinforce" in flags else flags[0]
+    named = "--samples" if flags[-1] in SEVERAL else flags[0]
     out = ["--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stop:
         M.cli.run(lambda: M.semi_supervised.main([*flags, *out]))
@@ -668,6 +850,89 @@ MUTATIONS = {
             "np.sum(y * np.exp(log_q), axis=-1)\n    others",
         ),
     ),
+    # -- unordered
+    "the mean of the whole set as the baseline": (
+        unordered_is_exact,
+        ("score = f_minus_B.T * (", "score = stop_gradient(f_y - np.sum(w.T * f_y, axis=0)) * ("),
+    ),
+    "the weight of the score forgotten": (
+        unordered_is_exact,
+        ("w.T * (f_y + score)", "w.T * f_y + score"),
+    ),
+    "weights of a mean": (unordered_is_exact, ("w.T * (f_y + score)", "(f_y + score) / len(u)")),
+    "direct derivative of f left out of the set": (
+        unordered_is_exact,
+        ("w.T * (f_y + score)", "w.T * (stop_gradient(f_y) + score)"),
+    ),
+    "weights that are differentiated": (
+        unordered_is_exact,
+        ("*(stop_gradient(a).T for a in (log_q_y, f_y))", "*(a.T for a in (log_q_y, f_y))"),
+    ),
+    "sets of the prior": (
+        unordered_draws_one_set_an_image,
+        ("stop_gradient(log_q)[:, None], by_image(u)", "0 * log_q[:, None], by_image(u)"),
+    ),
+    "samples and images exchanged": (
+        unordered_draws_one_set_an_image,
+        (
+            "return np.swapaxes(u, 0, 1)[:, :, None]",
+            "return np.reshape(u, (u.shape[1], len(u), 1, -1))",
+        ),
+    ),
+    "the set of the first image for all": (
+        unordered_draws_one_set_an_image,
+        (
+            "y = np.swapaxes(sets[:, :, 0], 0, 1)",
+            "y = np.swapaxes(0 * sets[:, :, 0] + sets[:1, :, 0], 0, 1)",
+        ),
+    ),
+    # -- reinmax
+    "first order": (
+        reinmax_is_exact_for_quadratic_f,
+        ("classes(log_q, u, None, T=", "classes(log_q, u, None, estimator='st', T="),
+    ),
+    "the slope of the softmax twice": (
+        reinmax_is_exact_for_quadratic_f,
+        (
+            "return b + 2 * J(middle, d) - J(probabilities(fixed), d) / 2",
+            "return b + 2 * J(middle, d) - J(probabilities(fixed), d)",
+        ),
+    ),
+    "y at the mean": (
+        reinmax_is_exact_for_quadratic_f,
+        (
+            "y = second_order.classes(log_q, u, None, T=temperature)",
+            "y = np.exp(log_q) + 0 * second_order.classes(log_q, u, None, T=temperature)",
+        ),
+    ),
+    "probabilities where logits are meant": (
+        reinmax_is_exact_for_quadratic_f,
+        ("second_order.classes(log_q, u", "second_order.classes(np.exp(log_q), u"),
+    ),
+    # -- α and the nets
+    "a ramp of α that never ends": (
+        alpha_rises,
+        ("np.minimum(1, aux[0] / alpha_ramp)", "aux[0] / alpha_ramp"),
+    ),
+    "a ramp of α that falls": (
+        alpha_rises,
+        ("np.minimum(1, aux[0]", "np.maximum(0, 1 - aux[0]"),
+    ),
+    "α of −L as well": (
+        marginal_is_the_enumerated_objective,
+        ("minus_L + alpha * log_q_l", "alpha * (minus_L + log_q_l)"),
+    ),
+    "tanh in the classifier whatever is asked": (
+        lambda m: marginal_is_the_enumerated_objective(m, 2, "relu"),
+        ("(x - self.mean) * keep, self.activation)", "(x - self.mean) * keep)"),
+    ),
+    "tanh in the upper layers whatever is asked": (
+        lambda m: marginal_is_the_enumerated_objective(m, 2, "relu"),
+        (
+            "activation(affine(h, W, b) + times(y, Y)), activation)",
+            "activation(affine(h, W, b) + times(y, Y)))",
+        ),
+    ),
     "one uniform shared by the classes": (
         seed_0(hard_y_has_probabilities_q),
         (
@@ -681,6 +946,6 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_rejected(name):
     proof, (old, new) = MUTATIONS[name]
-    mutated = proofs.load([(("semi_supervised", "gaussian"), old, new)])
+    mutated = proofs.load([(("semi_supervised", "gaussian", "reinmax"), old, new)])
     with pytest.raises(AssertionError):
         proof(mutated)

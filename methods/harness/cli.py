@@ -192,6 +192,21 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     return p
 
 
+def decay_flags(p, factor):
+    """--decay, by default `factor`, and --decay-every, of a method whose lr falls; see `decay`."""
+    p.flag("--decay", "what lr is multiplied with, again and again; 1: lr stays", factor,
+           type=number(float, 0, 1, open_low=True))  # fmt: skip
+    p.flag("--decay-every", "steps from one such multiplication to the next", 1000, type=COUNT,
+           metavar="N")  # fmt: skip
+
+
+def decay(p, args):
+    """rate(step), by which a Trainer multiplies lr; refuses --decay-every where lr stays."""
+    if args.decay == 1:
+        p.unread("with --decay 1", "--decay-every")
+    return lambda step: args.decay ** (step // args.decay_every)
+
+
 def parse(p, argv=None):
     """Parse and check the flags; with --resume they come from the run's config.json.
 

@@ -50,6 +50,7 @@ STYLES = {
     "independent pixels": (GREY, ":", ""), "": (BLACK, "-", "o"),
 }  # fmt: skip
 ALIASES = {"Gumbel-Softmax": "Concrete", "gumbel": "Concrete", "reinforce": "REINFORCE",
+           "reinmax": "ReinMax",
            "C = 0": "REINFORCE", "C = E[f]": "RLOO"}  # fmt: skip
 OTHERS = [(SKY, "--", ">"), (PINK, ":", "H"), (GREY, "-", "8"), (SKY, DENSE, "x")]
 

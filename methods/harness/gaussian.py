@@ -17,9 +17,10 @@ from common import (
     sigmoid,
     softplus,
     stop_gradient,
-    tanh,
     times,
 )
+
+from harness.models import ACTIVATIONS
 
 import autograd.numpy as np
 import numpy  # without autograd's wrappers, in the one loop that they would slow down
@@ -253,22 +254,25 @@ class GaussianVAE:
 class M2:
     """p(y) uniform over K classes, p(z) = N(0, I), p(x|y, z) of bits; q(y|x), q(z|x, y) Gaussian.
 
-    Every net has `layers` tanh layers of `hidden` units; y enters the first of them. Nets see
-    x − mean, pixel logits have the offset logit(mean), mean (pixels,) being that of the images.
-    y (..., batch, K) is one-hot or relaxed, and may have leading axes; so has what comes of it.
+    Every net has `depth` layers of `hidden` units with that activation, "tanh" or "relu"; y enters
+    the first of them. Nets see x − mean, pixel logits have the offset logit(mean), mean (pixels,)
+    being that of the images. y (..., batch, K) is one-hot or relaxed, and may have leading axes; so
+    has what comes of it.
     """
 
     task, context = "generate", 0
 
-    def __init__(self, mean, classes=10, z=10, hidden=200, layers=1, samples=1, dtype=np.float32):
+    def __init__(self, mean, classes=10, z=10, hidden=200, depth=1, samples=1, dtype=np.float32,
+                 activation="tanh"):  # fmt: skip
+        self.activation = ACTIVATIONS[activation]
         self.dtype, self.classes, self.z, self.samples = dtype, classes, z, samples
         self.mean = np.asarray(mean, dtype)
         self.offset = logit(np.clip(mean, 0.001, 0.999)).astype(dtype)
-        width, pixels, self.n_classifier = [hidden] * layers, len(mean), 2 * (layers + 1)
+        width, pixels, self.n_classifier = [hidden] * depth, len(mean), 2 * (depth + 1)
         self.sizes = {"q(y|x)": [pixels, *width, classes],
                       "q(z|x,y)": [pixels, *width, 2 * z],
                       "p(x|y,z)": [z, *width, pixels]}  # fmt: skip
-        tensors = [f"{kind}{i}" for i in range(layers + 1) for kind in "Wb"]
+        tensors = [f"{kind}{i}" for i in range(depth + 1) for kind in "Wb"]
         self.names = [f"q(y|x).{tensor}" for tensor in tensors]
         self.names += [f"{net}.{tensor}" for net in [*self.sizes][1:] for tensor in ["Y", *tensors]]
 
@@ -292,16 +296,17 @@ class M2:
 
     def classify(self, params, x, keep=1.0):
         """log q(y|x), (batch, K); `keep` (batch, pixels) is that of dropout, see `draw_keep`."""
-        return log_softmax(mlp(self._nets(params)[0], (x - self.mean) * keep))
+        a = mlp(self._nets(params)[0], (x - self.mean) * keep, self.activation)
+        return log_softmax(a)
 
     def encode(self, params, x, y):
         """Mean and log variance of q(z|x, y), (..., batch, z) each."""
-        both = joint_mlp(self._nets(params)[1], x - self.mean, y)
+        both = joint_mlp(self._nets(params)[1], x - self.mean, y, self.activation)
         return both[..., : self.z], both[..., self.z :]
 
     def decode(self, params, y, z):
         """Logits of p(x|y, z), (..., batch, pixels)."""
-        return joint_mlp(self._nets(params)[2], z, y) + self.offset
+        return joint_mlp(self._nets(params)[2], z, y, self.activation) + self.offset
 
     def bound(self, params, x, y, eps):
         """−L(x, y), with z = mean + sd ε and the KL term exact: (..., batch) nats."""
@@ -334,7 +339,7 @@ class M2:
         return sigmoid(self.decode(params, y, rng.standard_normal((n, self.z), self.dtype)))
 
 
-def joint_mlp(params, h, y):
+def joint_mlp(params, h, y, activation):
     """The net of (h, y): y (..., batch, K) adds Y to the first layer, whose h part is done once."""
     Y, W, b, *rest = params
-    return mlp(rest, tanh(affine(h, W, b) + times(y, Y)))
+    return mlp(rest, activation(affine(h, W, b) + times(y, Y)), activation)

@@ -31,8 +31,16 @@ def leaky_relu(x, slope):
     return np.where(x > 0, x, slope * x)
 
 
-defvjp(leaky_relu, lambda ans, x, slope: lambda g: anp.where(x > 0, g, slope * g))
-defjvp(leaky_relu, lambda g, ans, x, slope: anp.where(x > 0, g, slope * g))
+def slope_at(x, slope):
+    """1 or `slope`, in the type of x: autograd's own derivative of where would be float64."""
+    return anp.where(x > 0, x.dtype.type(1), x.dtype.type(slope))
+
+
+defvjp(leaky_relu, lambda ans, x, slope: lambda g: g * slope_at(x, slope))
+defjvp(leaky_relu, lambda g, ans, x, slope: g * slope_at(x, slope))
+
+
+ACTIVATIONS = {"tanh": tanh, "relu": partial(leaky_relu, slope=0.0)}
 
 
 def init_glorot(rng, sizes, dtype):
@@ -192,16 +200,19 @@ class SBN:
 
 
 class CategoricalNet:
-    """`layers` layers of `variables` (N) categoricals of `classes` (K), with tanh nets between.
+    """`layers` layers of `variables` (N) categoricals of `classes` (K), with nets between them.
 
-    Task "generate", one layer: the nets q(b|x) and p(x|b) have the `hidden` tanh layers, p's in
-    reverse order; the prior is uniform or learned. Task "predict": the upper half of the image,
-    b0, b1, …, the lower half, as one chain of such nets; there is no q, so the bound has no KL.
-    Activations have shape (..., batch, N, K), and the bound (..., batch).
+    Task "generate": q(b0|x) q(b1|b0) … and p(…b1) p(b0|b1) p(x|b0). The nets have the `hidden`
+    layers of that `activation`, "tanh" or "relu", those of p in reverse order; the prior of the top
+    is uniform or learned. Task "predict": the upper half of the image, b0, b1, …, the lower half,
+    as one chain of such nets; there is no other q, so the bound has no KL. Activations have shape
+    (..., batch, N, K), and the bound (..., batch).
     """
 
     def __init__(self, mean, variables=30, classes=10, layers=1, hidden=(512, 256),
-                 learned_prior=False, task="generate", dtype=np.float32):  # fmt: skip
+                 learned_prior=False, task="generate", dtype=np.float32,
+                 activation="tanh"):  # fmt: skip
+        self.mlp = partial(mlp, activation=ACTIVATIONS[activation])
         self.dtype, self.task, self.n_inputs = dtype, task, len(mean)
         self.layers, self.shape, self.learned_prior = layers, (variables, classes), learned_prior
         self.mean = np.asarray(mean, dtype)
@@ -210,6 +221,9 @@ class CategoricalNet:
         width, hidden = variables * classes, list(hidden)
         self.sizes = {f"q{layer}": [width, *hidden, width] for layer in range(layers)}
         self.sizes["q0"] = [self.context or len(mean), *hidden, width]
+        if task == "generate":
+            between = [width, *hidden[::-1], width]
+            self.sizes |= {f"p{layer}": between for layer in range(layers - 1, 0, -1)}
         self.sizes["p"] = [width, *hidden[::-1], len(mean) - self.context]
         self.names = [f"{net}.{kind}{i}" for net, sizes in self.sizes.items()
                       for i in range(len(sizes) - 1) for kind in "Wb"]  # fmt: skip
@@ -223,8 +237,20 @@ class CategoricalNet:
         return [p for key, p in zip(self.names, params) if key.startswith(f"{name}.")]
 
     def prior(self, params):
-        """Logits of the prior, (N, K)."""
+        """Logits of the prior of the top layer, (N, K)."""
         return params[-1] if self.learned_prior else np.zeros(self.shape, self.dtype)
+
+    def generative_logits(self, params, activations):
+        """Logits of p(b_i|b_{i+1}) for every layer i, the prior's last; [] for "predict"."""
+        if self.task == "predict":
+            return []
+        above = enumerate(activations[1:], start=1)
+        return [*(self._logits(params, f"p{i}", flat(b)) for i, b in above), self.prior(params)]
+
+    def _logits(self, params, net, h):
+        """What a net says of the variables of a layer: (..., N, K)."""
+        a = self.mlp(self._net(params, net), h)
+        return np.reshape(a, (*a.shape[:-1], *self.shape))
 
     def draw_noise(self, rng, batch):
         """Per layer a pair (u, v) of uniforms in (0, 1), each of shape (batch, N, K)."""
@@ -243,27 +269,25 @@ class CategoricalNet:
         activations, logits = [], list(known_logits)
         for layer in range(self.layers):
             if layer == len(logits):
-                a = mlp(self._net(params, f"q{layer}"), below)
-                logits.append(np.reshape(a, (*a.shape[:-1], *self.shape)))
+                logits.append(self._logits(params, f"q{layer}", below))
             activations.append(sample(layer, logits[layer]))
             below = flat(activations[layer])
         return activations, logits
 
     def log_likelihood(self, params, x, activations):
-        """log p(x|b), or of its lower half for the task "predict"."""
-        return bernoulli_log_prob(x[:, self.context :], self.pixels(params, activations[-1]))
+        """log p(x|b0), or that of the lower half given the last layer for the task "predict"."""
+        b = activations[-1 if self.task == "predict" else 0]
+        return bernoulli_log_prob(x[:, self.context :], self.pixels(params, b))
 
     def bound(self, params, x, activations, logits):
         """log p(x, b) − log q(b|x), or log p(lower half|b); linear in a relaxed b but for p."""
-        log_p = self.log_likelihood(params, x, activations)
-        if self.task == "predict":
-            return log_p
-        return log_p + sum(log_prob(b, self.prior(params)) - log_prob(b, a)
-                           for b, a in zip(activations, logits))  # fmt: skip
+        of_layers = zip(activations, self.generative_logits(params, activations), logits)
+        log_ratios = [log_prob(b, p) - log_prob(b, a) for b, p, a in of_layers]  # [] for "predict"
+        return sum(log_ratios, self.log_likelihood(params, x, activations))
 
     def pixels(self, params, b):
         *net, bias = self._net(params, "p")
-        return mlp([*net, bias + self.offset], flat(b))
+        return self.mlp([*net, bias + self.offset], flat(b))
 
     def log_weights(self, params, x, n_samples, rng):
         """The bound for n_samples draws of b for every row of x: (n_samples, batch)."""
@@ -273,11 +297,15 @@ class CategoricalNet:
     def reconstruct(self, params, x, rng):
         """Pixel probabilities given a sample of b; "predict" keeps the upper half of x."""
         b, _ = self.infer(params, x, lambda layer, a: draw_one_hot(rng, a, a.shape))
-        return np.concatenate([x[:, : self.context], sigmoid(self.pixels(params, b[-1]))], axis=1)
+        modelled = self.pixels(params, b[-1 if self.task == "predict" else 0])
+        return np.concatenate([x[:, : self.context], sigmoid(modelled)], axis=1)
 
     def generate(self, params, rng, n):
         """Pixel probabilities of n images from the model, (n, pixels)."""
         b = draw_one_hot(rng, self.prior(params), (n, *self.shape))
+        for layer in range(self.layers - 1, 0, -1):
+            a = self._logits(params, f"p{layer}", flat(b))
+            b = draw_one_hot(rng, a, a.shape)
         return sigmoid(self.pixels(params, b))
 
 

@@ -1,8 +1,11 @@
-"""One bit, fitted by several estimators: the exact variance of each beside the measured one."""
+"""One bit, fitted by several estimators: the exact variance of each beside the measured one; and
+one variable of three classes, without a fit."""
 
 import itertools
 import math
+from functools import partial
 
+import categorical
 from common import Toy, quadrature, sigmoid
 
 from harness import figures
@@ -125,6 +128,43 @@ def toy_row(trainer, t, nodes):
     loss = theta * (1 - t) ** 2 + (1 - theta) * t**2
     return {"theta": theta, "loss": loss, **trainer.row(),
             "exact_log_variance": math.log(max(exact, 1e-300))}  # fmt: skip
+
+
+def toy_of_classes(args, gradient_samples):
+    """Draw exact bias and variance against T, for one variable: --toy of gumbel_softmax.py."""
+    folder, logits = open_run(args), np.array([[-0.5, 0.4, 1.0]])
+    f = lambda b: anp.exp(b[:, 0] @ np.array([2.0, 0.0, -1.0]))
+    (u, weights), exact = categorical.quadrature(logits), categorical.exact_gradient(f, logits)
+    mean = lambda g: weights @ g
+    centred = {"baseline": mean(f(categorical.hard_sample(logits, u)))}  # C = E[f]
+
+    def samples(T, **options):
+        return gradient_samples(f, logits, u, u, temperature=T, **options)[:, 0]
+
+    def best_rebar(T):
+        g_0, g_1 = (samples(T, estimator="rebar", eta=eta, **centred) for eta in (0.0, 1.0))
+        h = g_1 - g_0  # of mean zero
+        return g_0 - np.sum(mean(g_0 * h)) / np.sum(mean(h * h)) * h
+
+    methods = {
+        "Gumbel-Softmax": samples,
+        "straight-through": partial(samples, straight_through=True),
+        "REINFORCE, C = E[f]": partial(samples, estimator="reinforce", **centred),
+        "REBAR, the same C, best η": best_rebar,
+    }
+    temperatures = np.geomspace(0.05, 5, 31)
+    figure, (left, right) = figures.new_figure(2, 4.8, 3.6)
+    for k, (label, method) in enumerate(methods.items()):
+        g = [method(T) for T in temperatures]
+        bias = [np.linalg.norm(mean(g_T) - exact) / np.linalg.norm(exact) for g_T in g]
+        variance = [np.sum(mean(g_T**2) - mean(g_T) ** 2) for g_T in g]
+        figures.draw(left, temperatures, bias, label, position=k)
+        figures.draw(right, temperatures, variance, label, position=k)
+    left.set(xlabel="T", ylabel="|E[g] − exact| / |exact|", xscale="log")
+    right.set(xlabel="T", ylabel="variance of g", xscale="log", yscale="log")
+    figures.label_curves(right)
+    figures.save(figure, folder / "toy.png")
+    print(f"run folder {folder}")
 
 
 def plot_toy(path, rows, target):

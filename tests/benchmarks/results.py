@@ -4,10 +4,11 @@
     .venv/bin/python tests/benchmarks/results.py dreg             # IWAE and DReG, MNIST
     .venv/bin/python tests/benchmarks/results.py semi_supervised_digits
     .venv/bin/python tests/benchmarks/results.py semi_supervised_mnist
+    .venv/bin/python tests/benchmarks/results.py semi_supervised_alpha_digits   # and …_mnist
     .venv/bin/python tests/benchmarks/results.py dvae_sharp       # eight variants, binarized MNIST
 
-Two runs at a time. Runs that are in the folder --runs already are not repeated, and those that were
-stopped go on.
+Two runs at a time, or --at-once N. Runs that are in the folder --runs already are not repeated, and
+those that were stopped go on.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from runs import ROOT, facts, train_all, write
 M2 = "methods/semi_supervised.py --no-plots"
 OBJECTIVES = {"marginal": "marginal", "gumbel": "gumbel", "straight-through": "straight-through",
               "reinforce": "reinforce --samples 2"}  # fmt: skip
+ALPHAS = {"unlabelled": (*OBJECTIVES, "reinmax"), "alpha": (1, 10, 30, 100), "seed": (0, 1)}
 DVAE_VARIANTS = ("dvae_spike_exp", "dvaepp_exp", "dvaepp_power", "dvaes_gi", "dvaes_gauss",
                  "dvaes_exp", "dvaes_unexp", "dvaes_power")  # fmt: skip
 EXPERIMENTS = {
@@ -29,14 +31,26 @@ EXPERIMENTS = {
         "test_log_likelihood",
     ),
     "semi_supervised_digits": (
-        f"{M2} --labels {{labels}} --unlabelled {{unlabelled}} --seed {{seed}}",
+        f"{M2} --alpha 1 --labels {{labels}} --unlabelled {{unlabelled}} --seed {{seed}}",
         {"labels": (2, 10), "unlabelled": tuple(OBJECTIVES), "seed": (0, 1, 2)},
         "test_accuracy",
     ),
     "semi_supervised_mnist": (
-        f"{M2} --dataset mnist --eval-every 2000 --unlabelled {{unlabelled}} --seed {{seed}}",
+        f"{M2} --alpha 1 --dataset mnist --eval-every 2000 --unlabelled {{unlabelled}}"
+        " --seed {seed}",
         {"unlabelled": tuple(OBJECTIVES), "seed": (0, 1, 2)},
         "test_accuracy",
+    ),
+    "semi_supervised_alpha_digits": (
+        f"{M2} --unlabelled {{unlabelled}} --alpha {{alpha}} --seed {{seed}}",
+        ALPHAS,
+        "valid_accuracy",
+    ),
+    "semi_supervised_alpha_mnist": (
+        f"{M2} --dataset mnist --steps 2000 --eval-every 2000 --unlabelled {{unlabelled}}"
+        " --alpha {alpha} --seed {seed}",
+        ALPHAS,
+        "valid_accuracy",
     ),
     "dvae_sharp": (
         "methods/dvae_sharp.py --no-plots --dataset mnist --steps 3000 --chains 500 --sweeps 10"
@@ -52,13 +66,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "results")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N")
     args = parser.parse_args()
     template, axes, measure = EXPERIMENTS[args.experiment]
     settings = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     named = {"-".join([args.experiment, *map(str, s.values())]): s for s in settings}
-    flags = lambda s: s | {"unlabelled": OBJECTIVES.get(s.get("unlabelled"))}
+    flags = lambda s: s | {"unlabelled": OBJECTIVES.get(s.get("unlabelled"), s.get("unlabelled"))}
     commands = {name: template.format(**flags(s)) for name, s in named.items()}
-    folders = train_all(commands, args.runs)
+    folders = train_all(commands, args.runs, args.at_once)
     results = [named[name] | facts(commands[name], folders[name]) for name in named]
     write(args.experiment, {"runs": results})
     for result in results:

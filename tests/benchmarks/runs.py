@@ -1,4 +1,4 @@
-"""What the measurements share: many training runs, two at a time, that can be stopped and go on."""
+"""What the measurements share: many training runs, some at a time, that can be resumed."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from harness import pool
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def train_all(commands, folder):
+def train_all(commands, folder, at_once=2):
     """Run `commands`, a dict from name to command, into folder/name; returns {name: folder}.
 
     Raises RuntimeError if one fails, once the others are done.
@@ -22,7 +22,7 @@ def train_all(commands, folder):
     for name, command in commands.items():
         program, *flags = command.split()
         jobs.append(pool.Job((str(ROOT / program), *flags), str(folders[name]), cwd=str(ROOT)))
-    for job, state, line in pool.here(jobs, 2):
+    for job, state, line in pool.here(jobs, at_once):
         if job:
             print(f"{Path(job.folder).name}: {state} {line}", flush=True)
             failed += [job.folder] * (state != "done")

@@ -24,7 +24,7 @@ import semi_supervised
 from harness.gaussian import M2
 from harness.optimizer import flatten
 
-COMMAND = "methods/semi_supervised.py --dataset mnist --steps 1000 --no-plots"
+COMMAND = "methods/semi_supervised.py --dataset mnist --steps 1000 --alpha 1 --no-plots"
 SETTINGS = [("gumbel", T, 1) for T in (1.0, 0.5, 0.1)]
 SETTINGS += [("straight-through", T, 1) for T in (1.0, 0.5)] + [("reinforce", 1.0, 2)]
 
@@ -38,7 +38,7 @@ def main():
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     flags = config["flags"]
     data, *_ = semi_supervised.load(flags["dataset"], flags["labels"], flags["seed"])
-    model = M2(data.train_mean, 10, flags["z"], flags["hidden"], flags["layers"])
+    model = M2(data.train_mean, 10, flags["z"], flags["hidden"], flags["depth"])
     rng = np.random.default_rng(0)
     flat, params = flatten(model.init(rng), model.dtype)
     with np.load(folder / "checkpoint.npz", allow_pickle=False) as file:
