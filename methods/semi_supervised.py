@@ -261,7 +261,7 @@ def train(args, rate):
     data, labelled, judged = load(args.dataset, args.labels, args.seed, args.dynamic_binarization)
     classes = len(np.unique(labelled[1]))
     model = M2(data.train_mean, classes, args.z, args.hidden, args.depth, args.samples,
-               activation=args.activation)  # fmt: skip
+               activation=ACTIVATIONS[args.activation])  # fmt: skip
     options = ("unlabelled", "alpha", "alpha_ramp", "temperature", "anneal_rate", "min_temperature")
     ours = partial(estimate, **{name: getattr(args, name) for name in options})
     report = lambda model, aux: {"temperature": float(aux[1])}

@@ -179,6 +179,8 @@ def out_of_sight(answer, notebook, before, hide):
 
     def handed_over(f):
         def in_sight(*args, **options):
+            if not seen:  # the answer has returned, and autograd calls what it was given
+                return f(*args, **options)
             mine = switch(seen[-1], hidden=False)
             try:
                 return f(*args, **options)

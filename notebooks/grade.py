@@ -63,7 +63,7 @@ def exercises(solution):
     rows, title = [], ""
     for cell in solution.cells:
         if cell.cell_type == "markdown" and not facts(cell):
-            titles = re.findall(r"^#+ (\d+\.\d+.*)$", cell.source, re.MULTILINE)
+            titles = re.findall(r"^#+ (\w+\.\d+.*)$", cell.source, re.MULTILINE)
             title = titles[-1] if titles else title
         if facts(cell).get("grade"):
             kind = "by hand" if facts(cell).get("solution") else "check"

@@ -46,7 +46,9 @@ BIG = _pairs("sum ∑  prod ∏  bigcup ⋃  bigcap ⋂  int ∫  oint ∮")
 ACCENTS = _pairs("""
     tilde ~  widetilde ~  hat ^  widehat ^  bar ¯  overline ¯  vec →  dot ˙  ddot ¨  check ˇ
 """)
-NAMES = "log exp max min sup inf lim arg argmax argmin sin cos tan sinh cosh tanh ln det dim Pr"
+NAMES = """
+    log exp max min sup inf lim arg argmax argmin sin cos tan arcsin sinh cosh tanh ln det dim Pr mod
+"""
 FUNCTIONS = set(re.findall(r"\w+", NAMES))
 LIMITS = {"sum", "prod", "bigcup", "bigcap", "max", "min", "sup", "inf", "lim", "argmax", "argmin"}
 SPACES = {",": 0.167, ":": 0.222, ";": 0.278, "!": -0.167, " ": 0.25, "quad": 1, "qquad": 2}
@@ -265,6 +267,8 @@ class _Parser:
             return self.symbol(FENCES.get(name, "‖" if name == "|" else name), before)
         if name in BIG:
             return _tag("mo", BIG[name]), "function"
+        if name == "bmod":
+            name = "mod"
         if name in FUNCTIONS:
             return _tag("mi", name, mathvariant="normal"), "function"
         if name in SPACES:

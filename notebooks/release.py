@@ -34,7 +34,7 @@ def sections(notebook):
     """[(number, cells)] in order: "0.4" for the cells from "## 0.4 …" on, "" before the first."""
     found = [("", [])]
     for cell in notebook.cells:
-        heading = re.match(r"## (\d+\.\d+) ", cell.source)
+        heading = re.match(r"## (\w+\.\d+) ", cell.source)
         if cell.cell_type == "markdown" and heading:
             found.append((heading[1], []))
         found[-1][1].append(cell)

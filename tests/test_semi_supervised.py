@@ -26,7 +26,14 @@ def tiny(m, classes=3, seed=1, samples=1, depth=1, activation="tanh"):
     """A model in float64, its parameters away from zero, and a batch of images with noise."""
     rng = np.random.default_rng(seed)
     model = m.gaussian.M2(
-        [0.3, 0.5, 0.6], classes, 1, 2, depth, samples, np.float64, activation=activation
+        [0.3, 0.5, 0.6],
+        classes,
+        1,
+        2,
+        depth,
+        samples,
+        np.float64,
+        activation=m.models.ACTIVATIONS[activation],
     )
     params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
     x_u, x_l = np.array([[1.0, 0, 1], [0, 1, 1]]), np.array([[0.0, 0, 1], [1, 1, 0], [1, 0, 0]])

@@ -17,10 +17,9 @@ from common import (
     sigmoid,
     softplus,
     stop_gradient,
+    tanh,
     times,
 )
-
-from harness.models import ACTIVATIONS
 
 import autograd.numpy as np
 import numpy  # without autograd's wrappers, in the one loop that they would slow down
@@ -254,17 +253,17 @@ class GaussianVAE:
 class M2:
     """p(y) uniform over K classes, p(z) = N(0, I), p(x|y, z) of bits; q(y|x), q(z|x, y) Gaussian.
 
-    Every net has `depth` layers of `hidden` units with that activation, "tanh" or "relu"; y enters
-    the first of them. Nets see x − mean, pixel logits have the offset logit(mean), mean (pixels,)
-    being that of the images. y (..., batch, K) is one-hot or relaxed, and may have leading axes; so
-    has what comes of it.
+    Every net has `depth` layers of `hidden` units with that activation; y enters the first of them.
+    Nets see x − mean, pixel logits have the offset logit(mean), mean (pixels,) being that of the
+    images. y (..., batch, K) is one-hot or relaxed, and may have leading axes; so has what comes of
+    it.
     """
 
     task, context = "generate", 0
 
     def __init__(self, mean, classes=10, z=10, hidden=200, depth=1, samples=1, dtype=np.float32,
-                 activation="tanh"):  # fmt: skip
-        self.activation = ACTIVATIONS[activation]
+                 activation=tanh):  # fmt: skip
+        self.activation = activation
         self.dtype, self.classes, self.z, self.samples = dtype, classes, z, samples
         self.mean = np.asarray(mean, dtype)
         self.offset = logit(np.clip(mean, 0.001, 0.999)).astype(dtype)
