@@ -286,9 +286,11 @@ def mended(f_b, b, logits):
 def mended(f_b, b, logits):
     return 0 * b[:, 0, 0] + np.mean(released(f_b, b, logits), axis=0)
 '''),
-    ("10.5", "wrong", "the exact gradient of the check", '''
+    ("10.5", "wrong", "nine tenths of it the exact gradient of the check", '''
 def mended(f_b, b, logits):
-    return exact + 0 * b[:, 0, 0]
+    C = np.roll(f_b, 1, axis=1).mean(axis=2, keepdims=True)
+    g = np.mean((f_b - C)[..., None] * (b - sigmoid(logits)), axis=(1, 2))
+    return 0.9 * exact + 0.1 * g
 '''),
     ("10.5", "wrong", "nothing changed", '''
 mended = released
