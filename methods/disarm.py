@@ -1,9 +1,9 @@
 """DisARM, or U2G: antithetic pairs of bits (Dong, Mnih, Tucker 2020, arXiv 2006.10680; Yin et al.
 2020, arXiv 2006.06448); ARM, of which it is the conditional mean; ARMS, for K samples.
 
-One uniform u makes two bits that are as different as they can be, θ = σ(a) being P(b = 1):
+One uniform u makes two bits that are as different as they can be, π = σ(a) being P(b = 1):
 
-    b = 1[u > 1 − θ]        b̃ = 1[u < θ]
+    b = 1[u > 1 − π]        b̃ = 1[u < π]
 
 ARM (Yin & Zhou 2019, arXiv 1807.11143; --estimator arm) and its mean given b and b̃, DisARM:
 
@@ -24,8 +24,8 @@ samples (--bound; "local DisARM"), f is L with one of its samples replaced by it
 ARMS (Dimitriev & Zhou 2021, arXiv 2105.14141; --estimator arms): K samples, each two of them with
 the correlation ρ < 0, made of K uniforms by a Dirichlet copula. For K = 2 it is DisARM:
 
-    d ~ Dirichlet(1, …, 1)      b_k = 1[(1 − d_k)^(K−1) < θ], with 0 and 1 exchanged for θ > 1/2
-    g = 1/(K−1) Σ_k (f_k − f̄) (b_k − θ) / (1 − ρ)
+    d ~ Dirichlet(1, …, 1)      b_k = 1[(1 − d_k)^(K−1) < π], with 0 and 1 exchanged for π > 1/2
+    g = 1/(K−1) Σ_k (f_k − f̄) (b_k − π) / (1 − ρ)
 
 Cost per pair: L + 1 evaluations of f and as many derivatives; of ARMS, L K.
 
@@ -114,14 +114,14 @@ def copula_bits(a, u, samples):
     """
     e = np.reshape(-np.log(u), (-1, samples, u.shape[1]))  # exponential; e / Σ e is Dirichlet
     d = np.reshape(e / np.sum(e, axis=1, keepdims=True), u.shape)
-    rare = (1 - d) ** (samples - 1) < sigmoid(-np.abs(a))  # with probability min(θ, 1 − θ)
+    rare = (1 - d) ** (samples - 1) < sigmoid(-np.abs(a))  # with probability min(π, 1 − π)
     return np.where(a < 0, rare, ~rare).astype(a.dtype)
 
 
 def decorrelation(a, samples):
     """1 / (1 − ρ) for the correlation ρ of any two of the K bits: like the logits a.
 
-    With m = min(θ, 1 − θ), two of them are both of the rarer value with probability
+    With m = min(π, 1 − π), two of them are both of the rarer value with probability
     B = max(2 m^(1/(K−1)) − 1, 0)^(K−1), and 1 − ρ = (m − B) / (m (1 − m)).
     """
     m = np.maximum(sigmoid(-np.abs(a)), np.finfo(a.dtype).tiny)

@@ -14,7 +14,7 @@ Two changes that look harmless (--baseline). "mean" subtracts the mean of all K 
 f_k, and the gradient of q is too small by the factor 1 − 1/K, exactly. "grpo" also divides by the
 standard deviation of the K values (0 where that is 0), as in GRPO (Shao et al. 2024, arXiv
 2402.03300). This is the gradient of another objective: for one bit and f = b, instead of
-d/da E[b] = θ(1−θ) it tends to d/da 2 arcsin √θ = √(θ(1−θ)) as K grows.
+d/da E[b] = π(1−π) it tends to d/da 2 arcsin √π = √(π(1−π)) as K grows; π = σ(a) is P(b = 1).
 
 `reinforce.py --baseline batch` has the mean over the *other images* of the batch for its C: it
 costs nothing, but values differ more from image to image than from sample to sample. RLOO

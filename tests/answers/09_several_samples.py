@@ -142,7 +142,7 @@ def signals_by_power(log_w, r):
 '''),
     # ---------------------------------------------------------- 9.4 images or samples
     ("9.4", "right", "the closed form, rounded on both sides", '''
-def best_samples(a, effects):
+def best_samples(theta, effects):
     e = np.asarray(effects, float)
     K = 1 + np.sqrt(2 * np.mean(e**2) / np.var(e))
     cost = lambda K: K * np.var(e) + 2 * np.mean(e**2) / (K - 1)
@@ -150,13 +150,13 @@ def best_samples(a, effects):
     return min(around, key=cost)
 '''),
     ("9.4", "right", "all numbers of ones, enumerated", '''
-def best_samples(a, effects):
+def best_samples(theta, effects):
     from math import comb
-    theta, best = sigmoid(a), None
+    p, best = sigmoid(theta), None
     for K in range(2, 30):
         first = second = 0
         for m in range(K + 1):
-            P = comb(K, m) * theta**m * (1 - theta) ** (K - m)
+            P = comb(K, m) * p**m * (1 - p) ** (K - m)
             for e in effects:
                 g = e * m * (K - m) / K / (K - 1)
                 first += P * g / len(effects)
@@ -167,32 +167,37 @@ def best_samples(a, effects):
     return np.int64(best[1])
 '''),
     ("9.4", "wrong", "images that all have the mean effect", '''
-def best_samples(a, effects):
+def best_samples(theta, effects):
     return 39
 '''),
     ("9.4", "wrong", "two, as in the paper", '''
-def best_samples(a, effects):
+def best_samples(theta, effects):
     return 2
 '''),
     ("9.4", "wrong", "right for the first case only", '''
-def best_samples(a, effects):
+def best_samples(theta, effects):
     low, *_, high = effects
-    return {(0.2): 39}.get(a, 5)
+    return {(0.2): 39}.get(theta, 5)
 '''),
     ("9.4", "wrong", "no rounding", '''
-def best_samples(a, effects):
+def best_samples(theta, effects):
     e = np.asarray(effects, float)
     return 1 + np.sqrt(2 * np.mean(e**2) / np.var(e))
 '''),
+    ("9.4", "wrong", "by the function of the check", '''
+def best_samples(theta, effects):
+    values = costs(theta, effects)
+    return min(values, key=values.get)
+'''),
     ("9.4", "wrong", "without the covariance of the baselines", '''
-def best_samples(a, effects):
+def best_samples(theta, effects):
     e = np.asarray(effects, float)
     return int(round(1 + np.sqrt(np.mean(e**2) / np.var(e))))
 '''),
     ("9.4", "wrong", "the least variance of one image", '''
-def best_samples(a, effects):
-    theta, e = sigmoid(a), np.asarray(effects)
-    g = e * theta * (1 - theta)
+def best_samples(theta, effects):
+    p, e = sigmoid(theta), np.asarray(effects)
+    g = e * p * (1 - p)
     cost = lambda K: np.mean(2 * g**2 / (K - 1)) / K
     return min(range(2, 40), key=cost)
 '''),
