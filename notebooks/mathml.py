@@ -47,7 +47,8 @@ ACCENTS = _pairs("""
     tilde ~  widetilde ~  hat ^  widehat ^  bar ¯  overline ¯  vec →  dot ˙  ddot ¨  check ˇ
 """)
 NAMES = """
-    log exp max min sup inf lim arg argmax argmin sin cos tan arcsin sinh cosh tanh ln det dim Pr mod
+    log exp ln max min sup inf lim arg argmax argmin sin cos tan arcsin sinh cosh tanh
+    det dim Pr mod
 """
 FUNCTIONS = set(re.findall(r"\w+", NAMES))
 LIMITS = {"sum", "prod", "bigcup", "bigcap", "max", "min", "sup", "inf", "lim", "argmax", "argmin"}
