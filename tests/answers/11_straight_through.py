@@ -200,6 +200,15 @@ def crossover(f, slope, theta):
     n = (variance(score) - variance(reinmax)) / (chance @ reinmax - exact) ** 2
     return max(1, int(np.floor(n)))
 '''),
+    ("11.4", "wrong", "a search with the check's own errors", '''
+def crossover(f, slope, theta):
+    n = 1
+    while True:
+        unbiased, biased = errors_04(f, slope, theta, n)
+        if unbiased < biased:
+            return n
+        n += 1
+'''),
     ("11.4", "wrong", "a guess", '''
 def crossover(f, slope, theta):
     return 100

@@ -89,6 +89,12 @@ def best_weights(g_0, psi):
     S = rows.T @ rows
     return -np.linalg.solve(S + 0.2 * np.trace(S) * np.eye(len(S)), rows.T @ g_0.ravel())
 '''),
+    ("12.3", "wrong", "a minimiser of the check's own variance", '''
+def best_weights(g_0, psi):
+    from scipy.optimize import minimize
+
+    return minimize(variance_03, np.zeros(psi.shape[2]), args=(g_0, psi)).x
+'''),
     ("12.3", "right", "the covariances, logit by logit", '''
 def best_weights(g_0, psi):
     S, k = 0.0, 0.0
@@ -107,7 +113,7 @@ def best_weights(g_0, psi):
         rho = rho - rate * np.einsum("nd,ndm->m", g, psi) / n
     return rho.tolist()
 '''),
-    ("12.3", "right", "a general minimiser of the check's own variance", '''
+    ("12.3", "right", "a general minimiser of the variance", '''
 def best_weights(g_0, psi):
     from scipy.optimize import minimize
 
@@ -344,6 +350,11 @@ def mended_cv(f, b, slopes, mean, alpha):
     signal = f + alpha * np.sum(slopes * (b - mean), axis=2)
     signal = signal - (np.sum(f, axis=1, keepdims=True) - f) / (K - 1)
     return np.mean(signal[:, :, None] * (b - mean) - alpha * slopes, axis=1)
+'''),
+    ("12.6", "wrong", "the exact gradient, as the check has it", '''
+def mended_cv(f, b, slopes, mean, alpha):
+    exact = slant * np.exp(slant * np.sum(mean) + len(mean) * slant**2 / 2)
+    return np.full((len(f), len(mean)), exact)
 '''),
     ("12.6", "right", "loops over samples, as a list", '''
 def mended_cv(f, b, slopes, mean, alpha):
