@@ -43,7 +43,8 @@ EXPERIMENTS = {
         "test_accuracy",
     ),
     "semi_supervised_mnist_at_default": (
-        f"{M2} --compile --dataset mnist --eval-every 2000 --unlabelled {{unlabelled}} --seed {{seed}}",
+        f"{M2} --compile --dataset mnist --eval-every 2000 --unlabelled {{unlabelled}}"
+        " --seed {seed}",
         {"unlabelled": (*OBJECTIVES, "reinmax"), "seed": (0, 1, 2)},
         "test_accuracy",
     ),
