@@ -1,8 +1,8 @@
 """All estimators side by side: the same images, the same noise, along one trajectory.
 
 The parameters follow one estimator (--follow; SimpleMuProp, as in the code of Tucker et al. 2017,
-arXiv 1703.07370). All the others estimate the same gradient at every step, each with its own
-learned parts, trained in the background. E is a moving average (decay .999, debiased) over the
+arXiv 1703.07370, or else the first of --methods). All the others estimate the same gradient at
+every step, each with its own learned parts. E is a moving average (decay .999, debiased) over the
 steps, which gives step i the weight a_i, Σ a_i = 1. For the gradient g_k of estimator k,
 
     μ          = Σ_k w_k E[g_k]    over the unbiased ones,  w_k ∝ 1 / Var g_k,  Σ_k w_k = 1
@@ -25,9 +25,7 @@ image. n times as many samples would divide the variance by n and multiply eithe
 
 VIMCO and LocalDisARM follow another objective, the bound of all K = --samples samples. They are a
 group of their own, with a μ of their own.
-
 --toy compares exact values for one bit instead, over a grid of θ and of targets t.
-
 --add FILE.py runs your own `estimate` and `init_aux` (methods/README.md) beside them, or with --toy
 your `gradient_samples`, a function of u and v (check.py), under the file's name. μ is without it.
 
@@ -369,7 +367,9 @@ def main(argv=None):
         if name not in METHODS:
             p.error(f"--methods: '{name}' is unknown; choose from {','.join(METHODS)}")
     if args.follow not in methods:
-        p.error(f"--follow: {args.follow} has to be among --methods {args.methods}")
+        if "--follow" in p.given:
+            p.error(f"--follow: {args.follow} has to be among --methods {args.methods}")
+        args.follow = methods[0]
     for name in sorted(TOGETHER.intersection(methods)):
         if args.samples < 2:
             p.error(f"--samples: {name} needs two or more of every image")

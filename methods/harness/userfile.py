@@ -72,7 +72,9 @@ def function_of(module, text, default):
     file, name = parts(text)
     function = getattr(module, name or default, None)
     if not callable(function):
-        raise InputError(f"{file} has no function {name or default}: write FILE.py:FUNCTION")
+        of_model = default != "estimate" and hasattr(module, "model")
+        more = "write FILE.py:FUNCTION" + ", or --model to check its model" * of_model
+        raise InputError(f"{file} has no function {name or default}: {more}")
     return function
 
 
