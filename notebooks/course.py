@@ -29,6 +29,7 @@ from cycler import cycler
 from IPython.display import Markdown, display
 from PIL import Image
 from scipy import stats
+from scipy.special import roots_legendre
 
 FALSE_ALARM = 1e-6  # of one statistical check of a right answer
 
@@ -74,6 +75,23 @@ def show(caption, figure=None):
     data = {"image/png": picture, "text/plain": f"Figure: {caption}"}
     display(data, metadata={"image/png": {"alt": caption}}, raw=True)
     display(Markdown(f"*Figure: {caption}*"))
+
+
+def panels(axes, groups, draw, x, y):
+    """Call draw(axis, name) for the names of each group, one group {title: names} an axis.
+
+    Above every panel is a legend with the title. x and y are the labels of the whole row. Returns
+    the axis of each name; of a name in several groups, the last one.
+    """
+    for axis, (title, names) in zip(axes, groups.items()):
+        for name in names:
+            draw(axis, name)
+        columns = 2 if len(axes) > 1 else 3
+        above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": columns}
+        axis.legend(title=title, fontsize=8, **above)
+    axes[0].set_ylabel(y)
+    axes[len(axes) // 2].set_xlabel(x)
+    return {name: axis for axis, names in zip(axes, groups.values()) for name in names}
 
 
 SLIDERS = "application/vnd.jupyter.widget-view+json"  # the type of what shows them
@@ -325,6 +343,20 @@ def exact_moments(gradient, logits, n_u=500, n_v=1):
     g = gradient(u, v)
     mean = weights @ g
     return mean, weights @ (g - mean) ** 2
+
+
+def tensor_rule(logits, points):
+    """Nodes u (n, D) and weights (n,), by Gauss–Legendre, of the mean over D uniform numbers.
+
+    p and 1 − p cut each axis into three cells, n = (3 points)^D in all. In a cell the bits
+    1[u > 1 − p] and 1[u < p] are constant, so one point is exact for functions of bits.
+    """
+    x, weight = (array / 2 for array in roots_legendre(points))
+    cuts = [np.sort([0, p, 1 - p, 1]) for p in common.sigmoid(np.asarray(logits, np.float64))]
+    u = [np.ravel(cut[:-1] + np.diff(cut) * (x[:, None] + 0.5)) for cut in cuts]
+    weights = [np.ravel(np.diff(cut) * weight[:, None]) for cut in cuts]
+    u, weights = (np.stack(np.meshgrid(*p), axis=-1).reshape(-1, len(p)) for p in (u, weights))
+    return u, np.prod(weights, axis=1)
 
 
 def running_mean(samples, points=200):

@@ -535,3 +535,39 @@ def test_a_broken_chapter_is_noticed():
     cells = [nbformat.v4.new_code_cell("assert 1 == 2")]
     with pytest.raises(CellExecutionError):
         execute(nbformat.v4.new_notebook(cells=cells), ".")
+
+
+def test_course_tensor_rule_has_the_moments_of_bits_and_uniforms(course):
+    """One point a cell is exact for the bits b and b̃ of any logits, two for u² too."""
+    p = 1 / (1 + np.exp([-0.3, 1.0]))
+    for points in (1, 2):
+        u, weights = course.tensor_rule([0.3, -1.0], points)
+        assert u.shape == ((3 * points) ** 2, 2)
+        b, mirrored = (u > 1 - p) * 1.0, (u < p) * 1.0
+        np.testing.assert_allclose(weights @ b, p, rtol=1e-12)
+        np.testing.assert_allclose(weights @ (b * mirrored), np.maximum(2 * p - 1, 0), atol=1e-12)
+        np.testing.assert_allclose(weights @ (b[:, 0] * mirrored[:, 1]), p[0] * p[1], rtol=1e-12)
+    np.testing.assert_allclose(weights @ (u[:, 0] ** 2 * u[:, 1]), 1 / 6, rtol=1e-12)
+
+
+def test_course_panels_draw_every_name_and_label_the_row(course):
+    """A group an axis, in its order; a legend with the title above; where a name is drawn last."""
+    figure, axes = course.plt.subplots(1, 3)
+    groups, drawn = {"one": ("a", "b"), "two": ("a", "c"), "three": ("d",)}, []
+
+    def draw(axis, name):
+        drawn.append((axis, name))
+        axis.plot([0, 1], label=name)
+
+    place = course.panels(axes, groups, draw, "x of all", "y of all")
+    assert drawn == [(axes[0], "a"), (axes[0], "b"), (axes[1], "a"), (axes[1], "c"), (axes[2], "d")]
+    assert place == {"a": axes[1], "b": axes[0], "c": axes[1], "d": axes[2]}
+    for axis, (title, names) in zip(axes, groups.items()):
+        legend = axis.get_legend()
+        assert legend.get_title().get_text() == title
+        assert tuple(text.get_text() for text in legend.get_texts()) == names
+        figure.canvas.draw()
+        assert legend.get_window_extent().y0 >= axis.get_window_extent().y1
+    assert [axis.get_xlabel() for axis in axes] == ["", "x of all", ""]
+    assert [axis.get_ylabel() for axis in axes] == ["y of all", "", ""]
+    course.plt.close(figure)
