@@ -1,0 +1,104 @@
+"""The table of RELAX's paper for linear networks: the highest training bound after 2,000,000 steps.
+
+    python tests/benchmarks/linear_table.py --runs DIR --only nvil-mnist-1    # runs what is missing
+    python tests/benchmarks/linear_table.py --runs DIR --record               # only writes down
+
+Static MNIST and Omniglot, 200 bits a layer, batch 24, Adam at 3e-4 (beta2 .99999), seed 0,
+compiled. The training bound is that of one sample, a mean over 10,420 steps. A run that is not
+finished is written down with the steps that it has. data/results/linear_table.json keeps the rows
+of runs that are not in DIR; the table on the screen has all, beside the published numbers.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+from runs import ROOT, train_all, write
+
+METHODS = {"nvil": "NVIL", "muprop": "MuProp", "concrete": "Concrete", "rebar": "REBAR",
+           "relax": "RELAX", "rloo --samples 2 --batch-size 12": "RLOO, K = 2",
+           "disarm --batch-size 12": "DisARM", "reinmax": "ReinMax"}  # fmt: skip
+PUBLISHED = {  # Grathwohl et al. 2018 (arXiv 1711.00123), table 1
+    "mnist-1": (-112.5, -111.7, -111.3, -111.6, -111.20),
+    "mnist-2": (-99.6, -99.07, -99.62, -98.22, -98.00),
+    "omniglot-1": (-117.44, -117.09, -117.23, -116.63, -116.57),
+}
+MEAN_OVER = 10_420  # steps of a row of the log: five epochs of MNIST
+
+
+def commands():
+    """{name of the run: command}."""
+    found = {}
+    for words in METHODS:
+        method, *flags = words.split()
+        for which in PUBLISHED:
+            dataset, layers = which.split("-")
+            line = [f"methods/{method}.py --dataset {dataset} --layers {layers} --compile", *flags]
+            found[f"{method}-{which}"] = " ".join([*line, f"--log-every {MEAN_OVER}", "--no-plots"])
+    return found
+
+
+def row(name, command, folder):
+    """What the log of a run says so far, or None if it has no row yet."""
+    path, summary = folder / "log.csv", folder / "summary.json"
+    if not path.exists():
+        return None
+    with open(path, encoding="utf-8") as file:
+        rows = [{k: float(x) for k, x in r.items() if x} for r in csv.DictReader(file)]
+    whole = [r for r in rows if r["step"] % MEAN_OVER == 0]
+    if not whole:
+        return None
+    best, last = max(whole, key=lambda r: r["train_bound"]), rows[-1]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    valid = [r["valid_bound"] for r in rows if "valid_bound" in r]
+    return {
+        "run": name, "command": f"python {command}", "versions": config["versions"],
+        "data_verified": config["data_verified"], "complete": summary.exists(),
+        "steps": int(last["step"]), "hours": round(last["seconds"] / 3600, 2),
+        "highest_train_bound": best["train_bound"], "at_step": int(best["step"]),
+        "valid_bound": valid[-1] if valid else None, "test_bound": last.get("test_bound"),
+        "log_grad_variance": last["log_grad_variance"],
+        "curve": [[int(r["step"]), round(r["train_bound"], 3), round(r["log_grad_variance"], 3)]
+                  for r in whole[:: max(1, len(whole) // 50)]],
+    }  # fmt: skip
+
+
+def table(rows):
+    """Lines of Markdown: a row a method, a column for each data set and depth, ours | published."""
+    known = {r["run"]: r for r in rows}
+    lines = ["| | " + " | ".join(f"{which}, ours | published" for which in PUBLISHED) + " |",
+             "|---" * (1 + 2 * len(PUBLISHED)) + "|"]  # fmt: skip
+    for k, (words, label) in enumerate(METHODS.items()):
+        cells = []
+        for which, published in PUBLISHED.items():
+            found = known.get(f"{words.split()[0]}-{which}")
+            ours = "not run" if not found else f"{found['highest_train_bound']:.2f}"
+            if found and not found["complete"]:
+                ours += f" ({found['steps']:,} steps)"
+            cells += [ours, f"{published[k]:.2f}" if k < len(published) else ""]
+        lines.append(f"| {label} | " + " | ".join(cells).replace("-", "−") + " |")
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "results")
+    parser.add_argument("--only", nargs="+", default=[*commands()], choices=[*commands()],
+                        metavar="RUN")  # fmt: skip
+    parser.add_argument("--at-once", type=int, default=2, metavar="N")
+    parser.add_argument("--record", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    chosen = {name: commands()[name] for name in args.only}
+    if not args.record:
+        train_all(chosen, args.runs, args.at_once)
+    path = ROOT / "data" / "results" / "linear_table.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    rows = {r["run"]: r for r in before}
+    rows |= {n: r for n in chosen if (r := row(n, chosen[n], args.runs / n))}
+    write("linear_table", {"runs": [rows[name] for name in commands() if name in rows]})
+    print(*table(rows.values()), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
