@@ -149,3 +149,14 @@ def test_a_method_can_be_taken_home(name, tmp_path):
     command = [sys.executable, "-c", GAUSSIAN_AT_HOME if name == "dreg" else code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, re.sub(r"(?s).*Traceback", "", done.stderr)
+
+
+def test_the_top_level_has_nothing_else():
+    """What git keeps there; a user's own files beside it are hers."""
+    command = ["git", "ls-files"]
+    done = subprocess.run(command, cwd=proofs.METHODS.parent, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    entries = {line.partition("/")[0] for line in done.stdout.splitlines()}
+    visible = {"README.md", "methods", "notebooks", "data", "tests", "requirements.txt"}
+    assert entries == visible | {".ci", ".gitignore", ".ruff.toml"}
