@@ -260,6 +260,8 @@ def supervised_only(args, model, labelled, rate):
 def train(args, rate):
     data, labelled, judged = load(args.dataset, args.labels, args.seed, args.dynamic_binarization)
     classes = len(np.unique(labelled[1]))
+    if args.unlabelled == "unordered" and args.samples > classes:
+        raise InputError(f"--samples: there are only {classes} classes to draw, not {args.samples}")
     model = M2(data.train_mean, classes, args.z, args.hidden, args.depth, args.samples,
                activation=ACTIVATIONS[args.activation])  # fmt: skip
     options = ("unlabelled", "alpha", "alpha_ramp", "temperature", "anneal_rate", "min_temperature")
@@ -331,7 +333,7 @@ def main(argv=None):
         p.error("--task: M2 is a model of whole images")
     if args.unlabelled == "reinforce" and args.samples < 2:
         p.error("--samples: reinforce needs at least 2, each being a baseline for the others")
-    most = min(without_replacement.MOST, 10)
+    most = without_replacement.MOST
     if args.unlabelled == "unordered" and not 2 <= args.samples <= most:
         p.error(f"--samples: unordered takes 2 to {most} different classes of an image")
     train(args, cli.decay(p, args))

@@ -194,6 +194,8 @@ REFUSED = [
     ("semi_supervised", ["--dataset", "alone.npz"], "labels_train of "),
     ("semi_supervised", ["--dataset", "from1.npz"], "from1.npz has no class 0: classes are 0 … C"),
     ("semi_supervised", ["--dataset", "more.npz"], "labels_test of "),
+    ("semi_supervised", ["--dataset", "own.npz", "--labels", "4", "--unlabelled", "unordered",
+                         "--samples", "4"], "--samples: there are only 3 classes to draw, not 4"),
     ("rbm", ["--dataset", "own"], "'own' is unknown: choose from digits, mnist"),
 ]  # fmt: skip
 
