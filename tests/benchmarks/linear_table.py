@@ -6,15 +6,17 @@
 Static MNIST and Omniglot, 200 bits a layer, batch 24, Adam at 3e-4 (beta2 .99999), seed 0,
 compiled. The training bound is that of one sample, a mean over 10,420 steps. A run that is not
 finished is written down with the steps that it has. data/results/linear_table.json keeps the rows
-of runs that are not in DIR; the table on the screen has all, beside the published numbers.
+of runs that are not in DIR; the table on the screen has all, beside the published numbers. The
+figure linear_table.png has the curves of one layer on MNIST.
 """
 
 import argparse
-import csv
 import json
 from pathlib import Path
 
-from runs import ROOT, train_all, write
+from runs import ROOT, log_rows, train_all, write
+
+from harness import figures
 
 METHODS = {"nvil": "NVIL", "muprop": "MuProp", "concrete": "Concrete", "rebar": "REBAR",
            "relax": "RELAX", "rloo --samples 2 --batch-size 12": "RLOO, K = 2",
@@ -41,11 +43,7 @@ def commands():
 
 def row(name, command, folder):
     """What the log of a run says so far, or None if it has no row yet."""
-    path, summary = folder / "log.csv", folder / "summary.json"
-    if not path.exists():
-        return None
-    with open(path, encoding="utf-8") as file:
-        rows = [{k: float(x) for k, x in r.items() if x} for r in csv.DictReader(file)]
+    rows, summary = log_rows(folder), folder / "summary.json"
     whole = [r for r in rows if r["step"] % MEAN_OVER == 0]
     if not whole:
         return None
@@ -81,6 +79,29 @@ def table(rows):
     return lines
 
 
+def plot(path, rows):
+    """MNIST, one layer: training bound and log variance against the step; published at the end."""
+    figure, (left, right) = figures.new_figure(2, 5.0, 3.8)
+    curves, known = [], {r["run"]: r for r in rows}
+    for k, (words, label) in enumerate(METHODS.items()):
+        if row := known.get(f"{words.split()[0]}-mnist-1"):
+            steps, bound, variance = zip(*row["curve"])
+            curves.append(figures.draw(left, steps, bound, label.split(",")[0], position=k))
+            figures.draw(right, steps, variance, label.split(",")[0], position=k)
+    for k, label in enumerate([*METHODS.values()][: len(PUBLISHED["mnist-1"])]):
+        look = figures.style(label, k) | {"linestyle": "none", "markersize": 9, "mec": "black"}
+        left.plot(2e6, PUBLISHED["mnist-1"][k], zorder=3, clip_on=False, **look)
+    left.set_title("with a black edge: published, after 2,000,000 steps", loc="left", size=8.5)
+    left.set(xlabel="step", ylabel="training bound, nats", ylim=(-130, -110.5))
+    right.set(xlabel="step", ylabel="log variance of the gradient")
+    for axis in (left, right):
+        axis.set_xlim(0, 2e6)
+        axis.set_xticks([0, 5e5, 1e6, 1.5e6, 2e6], ["0", "0.5 M", "1 M", "1.5 M", "2 M"])
+    figures.label_curves(left, curves)
+    figures.label_curves(right)
+    figures.save(figure, path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "results")
@@ -97,6 +118,7 @@ def main():
     rows = {r["run"]: r for r in before}
     rows |= {n: r for n in chosen if (r := row(n, chosen[n], args.runs / n))}
     write("linear_table", {"runs": [rows[name] for name in commands() if name in rows]})
+    plot(path.with_suffix(".png"), rows.values())
     print(*table(rows.values()), sep="\n")
 
 

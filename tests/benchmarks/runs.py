@@ -1,7 +1,10 @@
 """What the measurements share: many training runs, some at a time, that can be resumed."""
 
+import csv
 import json
+import platform
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "methods"))
@@ -39,6 +42,22 @@ def facts(command, folder):
     known = {"command": f"python {command}", "versions": config["versions"],
              "data_verified": config["data_verified"]}  # fmt: skip
     return known | summary | {"seconds": seconds}
+
+
+def log_rows(folder):
+    """The rows of a run's log so far, a list of dicts of numbers; none if it has no log."""
+    path = folder / "log.csv"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [{k: float(x) for k, x in row.items() if x} for row in csv.DictReader(file)]
+
+
+def versions():
+    """Of Python and the packages that every run uses."""
+    return {name: version(name) for name in ("numpy", "autograd")} | {
+        "python": platform.python_version()
+    }
 
 
 def write(name, content):

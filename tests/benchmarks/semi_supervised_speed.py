@@ -1,23 +1,31 @@
 """How many steps a second of semi_supervised.py, by the number of classes.
 
     .venv/bin/python data/download.py mnist
-    .venv/bin/python tests/benchmarks/semi_supervised_speed.py
+    .venv/bin/python tests/benchmarks/semi_supervised_speed.py          # 2 minutes
+    .venv/bin/python tests/benchmarks/semi_supervised_speed.py --whole  # runs, not steps; 10
 
 A step is what a run does: batches and noise, the estimator, both Adams, what is logged. So a step
 of gumbel contains the second pass, with hard y and no gradient, by which it reports −U;
 straight-through has none. Only the labels are not a run's: they are random classes. Times are of
 CPU; every round has one step of each trainer, so that what else the machine does meets all alike.
 Writes data/results/semi_supervised_speed.json and .png.
+
+--whole times whole runs of two epochs, from the start of the program to its end: with the images
+read, an evaluation after each epoch and at the end, and the classifier of the labels alone. It
+writes data/results/semi_supervised_whole_runs.json.
 """
 
 import argparse
 import platform
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
-from importlib.metadata import version
+from pathlib import Path
 
-from runs import ROOT, write
+from runs import ROOT, versions, write
 
 sys.path.insert(0, str(ROOT / "methods"))
 import common  # noqa: F401  (before numpy: it chooses the number of BLAS threads)
@@ -57,6 +65,33 @@ def measure(dataset, counts=CLASSES, rounds=21):
     return {mode: [1 / median[mode, k] for k in counts] for mode in MODES}
 
 
+def whole_runs(dataset, counts, steps):
+    """{mode: CPU seconds of a run of so many steps, for each of `counts`}, one run at a time.
+
+    The images of `dataset` get random classes, and 100 of them have a label.
+    """
+    seconds = {mode: [] for mode in MODES}
+    with tempfile.TemporaryDirectory() as folder, np.load(ROOT / "data" / f"{dataset}.npz") as file:
+        arrays, rng = dict(file), np.random.default_rng(0)
+        for k in counts:
+            for key in [key for key in arrays if key.startswith("labels_")]:
+                arrays[key] = rng.permutation(np.arange(len(arrays[key])) % k)
+            path = Path(folder, f"{k}.npz")
+            np.savez(path, **arrays)
+            for mode in MODES:
+                flags = f"--dataset {path} --labels {100 // k} --unlabelled {mode} --no-plots"
+                flags += f" --steps {steps} --out {folder}/{mode}-{k}"
+                program = ROOT / "methods" / "semi_supervised.py"
+                command = [sys.executable, str(program), *flags.split()]
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                subprocess.run(command, check=True, capture_output=True)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                seconds[mode].append(round(used, 2))
+                print(f"{k:7d} {mode:20}{used:8.1f} s", flush=True)
+    return seconds
+
+
 def plot(path, counts, speed):
     """Steps per second, and how many times those of marginal, against the number of classes."""
     figure, (left, right) = figures.new_figure(2)
@@ -85,23 +120,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", default="mnist", choices=("mnist", "digits"))
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--whole", action="store_true", help="whole runs")
     args = parser.parse_args()
+    command = f"python tests/benchmarks/semi_supervised_speed.py --dataset {args.dataset}"
+    known = {"command": command, "machine": machine(), "versions": versions()}
+    if args.whole:
+        counts, steps = (10, 20, 50, 100), 2 * 499
+        known["command"] += " --whole"
+        content = known | {"classes": counts, "steps": steps}
+        return write(
+            "semi_supervised_whole_runs", content | whole_runs(args.dataset, counts, steps)
+        )
     speed = measure(args.dataset, rounds=args.rounds)
     ratios = {f"{mode} / marginal": [a / b for a, b in zip(speed[mode], speed["marginal"])]
               for mode in MODES[1:]}  # fmt: skip
     print("classes " + "".join(f"{name:>30}" for name in [*speed, *ratios]))
     for k, *values in zip(CLASSES, *speed.values(), *ratios.values()):
         print(f"{k:7d} " + "".join(f"{value:30.2f}" for value in values))
-    versions = {name: version(name) for name in ("numpy", "autograd")}
-    versions["python"] = platform.python_version()
-    command = f"python tests/benchmarks/semi_supervised_speed.py --dataset {args.dataset}"
-    content = {
-        "command": command,
-        "rounds": args.rounds,
-        "machine": machine(),
-        "versions": versions,
-    }
-    write("semi_supervised_speed", content | {"classes": CLASSES} | speed | ratios)
+    content = known | {"rounds": args.rounds, "classes": CLASSES} | speed | ratios
+    write("semi_supervised_speed", content)
     plot(ROOT / "data" / "results" / "semi_supervised_speed.png", CLASSES, speed)
 
 
