@@ -5,6 +5,7 @@ The tiny model has 3 pixels, z of one dimension, K classes. Integrals over a nor
 trapezoidal sums, which converge exponentially.
 """
 
+import argparse
 import csv
 import importlib
 import itertools
@@ -697,6 +698,33 @@ def test_speed_by_classes(tmp_path, monkeypatch):
     once = {"marginal": [every, labelled], "straight-through": [soft, labelled],
             "gumbel": [soft, labelled] * 2}  # fmt: skip
     assert {mode: [shape for m, shape in passes if m == mode] for mode in trainers} == once
+
+
+def test_gradients_along_training(tmp_path, monkeypatch):
+    """The benchmark finds no bias and no noise in the exact gradient, and both in a relaxed one."""
+    monkeypatch.syspath_prepend(str(proofs.METHODS.parent / "tests" / "benchmarks"))
+    along = importlib.import_module("semi_supervised_gradients")
+    args = argparse.Namespace(dataset="digits", labels=2, compile=False, images=50, steps=(1, 3),
+                              draws=3)  # fmt: skip
+    trainer = along.make_trainer(args, "marginal", 1, 1.0)
+    along.advance(trainer, 3)
+    assert trainer.step_count == 3
+    gradients = along.Gradients(trainer, images=50)
+    assert gradients.compare("marginal", 1.0, 1, 2) == {"bias": 0, "cosine": 1, "noise": 0}
+    along.advance(trainer, 100)
+    hot, cold = (along.Gradients(trainer, 50).compare("gumbel", T, 1, 200) for T in (1.0, 0.1))
+    assert 0.2 < hot["bias"] < 1 and cold["bias"] < hot["bias"]
+    assert 0.1 < hot["noise"] < cold["noise"]
+    halves = [gradients.of(lambda p, c=c: c * np.sum(p[0] ** 2)) for c in (0.5, 1.0)]
+    np.testing.assert_allclose(2 * halves[0], halves[1])
+    np.testing.assert_allclose(halves[0][: trainer.params[0].size], trainer.params[0].ravel())
+    rows = [row for name in along.OWN for alpha in (1.0, 10.0)
+            for row in along.along(args, name, alpha)]  # fmt: skip
+    assert [row["step"] for row in rows] == [1, 3] * 8
+    ratio = rows[2]["labels"] / rows[0]["labels"]  # after one step, of Adam, nearly the same model
+    assert 5 < ratio < 20
+    along.plot(tmp_path / "gradients.png", rows)
+    assert (tmp_path / "gradients.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

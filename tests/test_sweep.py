@@ -455,3 +455,70 @@ def test_the_long_measurements_are_made_this_way(tmp_path, monkeypatch):
         runs.train_all({"bad": "methods/reinforce.py --steps x", **commands}, tmp_path / "runs")
     assert "x" in (tmp_path / "runs" / "bad.txt").read_text()
     assert runs.facts(commands["good"], folders["good"]) == facts
+
+
+def test_the_tables_of_long_runs_show_what_is_not_finished(tmp_path, monkeypatch):
+    """Rows and curves of linear_table.py and dreg_figure.py, from one run that is half done."""
+    monkeypatch.syspath_prepend(proofs.METHODS.parent / "tests" / "benchmarks")
+    import dreg_figure
+    import linear_table
+    import runs
+
+    small = "--dataset digits --no-plots --log-every 2 --steps 4 --batch-size 8"
+    commands = {"rebar-mnist-1": f"methods/rebar.py {small} --hidden 4",
+                "dreg-1": f"methods/dreg.py {small} --hidden 4 --latent 2 --samples 4"
+                " --eval-every 2 --eval-samples 2 --test-samples 2"}  # fmt: skip
+    folders = runs.train_all(commands, tmp_path)
+    monkeypatch.setattr(linear_table, "MEAN_OVER", 2)
+    logs = {name: runs.log_rows(folder) for name, folder in folders.items()}
+    bounds = [row["train_bound"] for row in logs["rebar-mnist-1"]]
+    bits = linear_table.row("rebar-mnist-1", "the command", folders["rebar-mnist-1"])
+    assert (bits["complete"], bits["steps"], bits["hours"]) == (True, 4, 0.0)
+    assert bits["highest_train_bound"] == max(bounds)
+    assert [point[:2] for point in bits["curve"]] == [[2, round(bounds[0], 3)],
+                                                      [4, round(bounds[1], 3)]]  # fmt: skip
+    (folders["rebar-mnist-1"] / "summary.json").unlink()
+    half = linear_table.row("rebar-mnist-1", "the command", folders["rebar-mnist-1"])
+    table = "\n".join(linear_table.table([half]))
+    assert f"| REBAR | {max(bounds):.2f} (4 steps) | −111.60 | not run |".replace("-", "−") in table
+    assert "| NVIL | not run | −112.50 |" in table
+    assert linear_table.row("rebar-mnist-1", "the command", tmp_path / "nothing") is None
+
+    gauss = dreg_figure.row("dreg-1", folders["dreg-1"])
+    assert (gauss["estimator"], gauss["seed"], gauss["complete"]) == ("dreg", 1, True)
+    assert [step for step, _ in gauss["valid_bound"]] == [2, 4]
+    assert gauss["test_bound"] == logs["dreg-1"][-1]["test_bound"]
+    assert dreg_figure.row("dreg-1", tmp_path / "nothing") is None
+    many = [[k, float(k)] for k in range(9)]
+    rows = [{"estimator": e, "seed": s, "train_bound": many, "log_inference_variance": many}
+            for e, s in (("iwae", 0), ("iwae", 1), ("jk", 0))]  # fmt: skip
+    dreg_figure.plot(tmp_path / "dreg.png", rows)
+    linear_table.plot(tmp_path / "linear.png", [bits])
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("dreg.png", "linear.png"))
+
+
+def test_what_the_experiments_run(monkeypatch):
+    """results.py: every command is one that its program accepts, and says what its name says."""
+    monkeypatch.syspath_prepend(proofs.METHODS.parent / "tests" / "benchmarks")
+    import itertools
+
+    import results
+
+    lines = {}
+    for name, (template, axes, _) in results.EXPERIMENTS.items():
+        for values in itertools.product(*axes.values()):
+            setting = dict(zip(axes, values))
+            lines[(name, *values)] = template.format(**results.words(setting))
+    assert len(set(lines.values())) >= len(lines) - len(results.CATEGORICAL)  # lr, then seed 0
+    assert "concrete.py" in lines["structured", "concrete", 1]
+    assert "methods/nvil.py" in lines["structured", "vimco", 1]
+    assert "methods/vimco.py" in lines["structured", "vimco", 5]
+    assert "--lr 3e-4" in lines["categorical_lr", "vimco", "3e-4"]
+    assert (
+        "--unlabelled unordered --samples 2" in lines["semi_supervised_digits", 2, "unordered", 0]
+    )
+    for line in lines.values():
+        program, *flags = line.split()
+        flags = [flag.replace("mnist", "digits") for flag in flags if flag != "--compile"]
+        run = sweep.Run(line, (), 0, sweep.pool.Job((proofs.METHODS.parent / program, *flags), "x"))
+        sweep.settings(run)

@@ -14,6 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
+from matplotlib.ticker import MaxNLocator
 from runs import ROOT, log_rows, train_all, write
 
 from harness import figures
@@ -50,7 +51,7 @@ def row(name, folder):
 
 def plot(path, rows):
     """Training bound and log variance against the step: a column for each group of estimators."""
-    figure, axes = figures.new_figure(len(PAIRS), 4.4, 3.2, rows=2)
+    figure, axes = figures.new_figure(len(PAIRS), 3.8, 2.8, rows=2)
     for column, group in enumerate(PAIRS):
         panels = {"train_bound": "training bound, K = 64, nats",
                   "log_inference_variance": "log variance, inference network"}  # fmt: skip
@@ -63,6 +64,7 @@ def plot(path, rows):
                 x, y = zip(*run[key]) if run[key] else ((), ())
                 figures.draw(axis, x, y, run["estimator"], **first)
             axis.set(xlabel="step", ylabel=label)
+            axis.xaxis.set_major_locator(MaxNLocator(4))
             if axis.get_lines():
                 figures.label_curves(axis, [c for c in axis.get_lines() if c.get_alpha() is None])
     figures.save(figure, path)

@@ -92,7 +92,8 @@ def plot(path, rows):
         look = figures.style(label, k) | {"linestyle": "none", "markersize": 9, "mec": "black"}
         left.plot(2e6, PUBLISHED["mnist-1"][k], zorder=3, clip_on=False, **look)
     left.set_title("with a black edge: published, after 2,000,000 steps", loc="left", size=8.5)
-    left.set(xlabel="step", ylabel="training bound, nats", ylim=(-130, -110.5))
+    left.set(xlabel="step", ylabel="training bound, nats")
+    left.set_ylim(bottom=-130)
     right.set(xlabel="step", ylabel="log variance of the gradient")
     for axis in (left, right):
         axis.set_xlim(0, 2e6)

@@ -48,7 +48,7 @@ def make_trainer(args, unlabelled, samples, alpha):
     estimate = partial(semi_supervised.estimate, unlabelled=unlabelled, alpha=alpha,
                        anneal_rate=3e-5 if relaxed else 0.0)  # fmt: skip
     flags = Namespace(seed=0, samples=samples, lr=2e-3, batch_size=100, dropout=0.5,
-                      compile=importlib.util.find_spec("jax") is not None)  # fmt: skip
+                      compile=args.compile)  # fmt: skip
     return semi_supervised.M2Trainer(flags, data, labelled, judged, model, estimate,
                                      semi_supervised.init_aux, adam={"beta2": 0.999})  # fmt: skip
 
@@ -155,7 +155,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=100)
     args = parser.parse_args()
-    args = Namespace(dataset="mnist", labels=10, images=1000, steps=STEPS, draws=args.draws)
+    args = Namespace(dataset="mnist", labels=10, images=1000, steps=STEPS, draws=args.draws,
+                     compile=importlib.util.find_spec("jax") is not None)  # fmt: skip
     trainer = make_trainer(args, "marginal", 1, 1.0)
     advance(trainer, 1000)
     gradients, rows = Gradients(trainer), []
