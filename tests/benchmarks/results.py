@@ -27,6 +27,8 @@ OBJECTIVES = {"marginal": "marginal", "gumbel": "gumbel", "straight-through": "s
               "reinforce": "reinforce --samples 2"}  # fmt: skip
 LATER = {"reinmax": "reinmax", "unordered": "unordered --samples 2"}
 ALPHAS = {"unlabelled": (*OBJECTIVES, "reinmax"), "alpha": (1, 10, 30, 100), "seed": (0, 1)}
+DVAE = ("methods/dvae_sharp.py --no-plots --dataset mnist --steps 3000 --chains 500 --sweeps 10"
+        " --log-every 500 --eval-every 1500 --eval-samples 10 --test-samples 100")  # fmt: skip
 DVAE_VARIANTS = ("dvae_spike_exp", "dvaepp_exp", "dvaepp_power", "dvaes_gi", "dvaes_gauss",
                  "dvaes_exp", "dvaes_unexp", "dvaes_power")  # fmt: skip
 VAE = ("methods/gumbel_softmax.py --no-plots --compile --dataset mnist --variables 20 --hidden"
@@ -92,10 +94,13 @@ EXPERIMENTS = {
         "test_bound",
     ),
     "dvae_sharp": (
-        "methods/dvae_sharp.py --no-plots --dataset mnist --steps 3000 --chains 500 --sweeps 10"
-        " --log-every 500 --eval-every 1500 --eval-samples 10 --test-samples 100"
-        " --samples {k} --variant {variant}",
+        f"{DVAE} --samples {{k}} --variant {{variant}}",
         {"k": (1, 5), "variant": DVAE_VARIANTS},
+        "test_log_likelihood",
+    ),
+    "dvae_sharp_samplers": (
+        f"{DVAE} --samples 1 --variant dvaes_power --sampler {{sampler}} --seed {{seed}}",
+        {"sampler": ("pa", "pcd"), "seed": (0, 1)},
         "test_log_likelihood",
     ),
 }
