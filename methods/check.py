@@ -147,7 +147,7 @@ def against(gradient_samples, method, bits=5, *, backend="numpy", samples=1, cla
     same u, v, (n, D), or (n, K, D) with `samples`. Other arguments and errors as in `check`.
     """
     library, _, chosen = prepare(bits, backend, samples, classes, "mean", only, at)
-    name, options = harness.against.parse(method)
+    name, options = harness.against.parse(method, PAPERS)
     ours = harness.against.with_options(name, PAPERS[name].gradient_samples, options)
     library.seed(seed)
     call = caller(gradient_samples, library, file)
@@ -329,7 +329,7 @@ def main(argv=None):
                 p.error(f"--{flag}: not with --model")
         result = of_models(args.file, common)
     elif args.against:
-        harness.against.parse(args.against)
+        harness.against.parse(args.against, PAPERS)
         samples, _, path = load_function(args.file, "gradient_samples")
         result = against(samples, args.against, args.bits, backend=args.backend,
                          samples=args.samples, classes=args.classes, only=args.only, at=args.at,

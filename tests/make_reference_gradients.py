@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "methods"))
 
 import common  # before numpy: it chooses the number of BLAS threads
 import muprop
+from check import PAPERS
 from harness.against import parse
 
 import autograd.numpy as np
@@ -95,7 +96,7 @@ def squared_signal(name, f, logits, u, options):
 
 def objective(key, f, arrays, kind, many):
     """(the objective as a function of own parameters by name, their values)."""
-    name, options = parse(key)
+    name, options = parse(key, PAPERS)
     if options.get("rho") == "net":
         options["rho"] = network(arrays, name)
     noise = [arrays[f"{kind}/{many}{x}"] for x in ("u", "v")]

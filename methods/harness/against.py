@@ -17,8 +17,6 @@ from harness.cases import function
 
 import numpy as np
 
-METHODS = ("reinforce", "rloo", "nvil", "vimco", "muprop", "disarm", "concrete", "reinmax", "rebar",
-           "relax", "rodeo", "gumbel_softmax", "unordered")  # fmt: skip
 PASSED_ON = {  # options that gradient_samples hands to another function
     "rebar": ("relaxation", "conditional", "control_variate", "as_released"),
     "gumbel_softmax": ("straight_through", "objective", "conditional", "forward_temperature",
@@ -66,15 +64,15 @@ class Comparison(NamedTuple):
             raise AssertionError(self.verdict)
 
 
-def parse(text):
+def parse(text, known):
     """("rebar", {"temperature": 0.5, "eta": 1}) from rebar:temperature=.5,eta=1.
 
     A value that is no number, list, True or False is a name; an option without a value is True.
-    Raises InputError for a method that is not in METHODS.
+    Raises InputError for a method that is not among the names `known`.
     """
     name, _, rest = text.partition(":")
-    if name not in METHODS:
-        raise InputError(f"--against: '{name}' is unknown; choose from {', '.join(METHODS)}")
+    if name not in known:
+        raise InputError(f"--against: '{name}' is unknown; choose from {', '.join(known)}")
     options = {}
     for word in re.split(r",(?![^\[]*\])", rest) if rest else ():  # no comma inside of [ ]
         option, given, value = word.partition("=")
