@@ -34,12 +34,12 @@ DVAE_VARIANTS = ("dvae_spike_exp", "dvaepp_exp", "dvaepp_power", "dvaes_gi", "dv
 VAE = ("methods/gumbel_softmax.py --no-plots --compile --dataset mnist --variables 20 --hidden"
        " --prior learned --decay 1 --eval-every 1000000000 --eval-samples 100")  # fmt: skip
 CATEGORICAL = {  # by what is learned, and the lr of the best validation bound after 3,000 steps
-    "gumbel-softmax": ("gumbel-softmax --anneal-rate 3e-5", "1e-3"),
-    "straight-through": ("gumbel-softmax --straight-through --anneal-rate 3e-5", "1e-3"),
-    "reinmax": ("reinmax", "1e-3"),
-    "reinforce": ("reinforce", "1e-3"),
-    "vimco": ("reinforce --samples 5", "1e-3"),
-    "rebar": ("rebar", "1e-3"),
+    "gumbel-softmax": ("gumbel-softmax --anneal-rate 3e-5", "3e-3"),
+    "straight-through": ("gumbel-softmax --straight-through --anneal-rate 3e-5", "1e-2"),
+    "reinmax": ("reinmax", "3e-3"),
+    "reinforce": ("reinforce", "3e-3"),
+    "vimco": ("reinforce --samples 5", "3e-3"),
+    "rebar": ("rebar", "3e-3"),
 }
 STRUCTURED = {"concrete": "concrete.py --temperature 0.6667", "vimco": "vimco.py"}
 EXPERIMENTS = {
@@ -79,7 +79,7 @@ EXPERIMENTS = {
     ),
     "categorical_lr": (
         f"{VAE} --steps 3000 --estimator {{estimator}} --lr {{lr}}",
-        {"estimator": tuple(CATEGORICAL), "lr": ("3e-4", "1e-3", "3e-3")},
+        {"estimator": tuple(CATEGORICAL), "lr": ("3e-4", "1e-3", "3e-3", "1e-2")},
         "valid_bound",
     ),
     "categorical": (
