@@ -88,7 +88,7 @@ EXPERIMENTS = {
         "test_bound",
     ),
     "structured": (
-        "methods/{method} --task predict --dataset mnist --layers 2 --hidden 240 --steps 20000"
+        "methods/{method} --task predict --dataset mnist --layers 2 --hidden 240 --steps 10000"
         " --compile --no-plots --samples {m} --eval-every 1000000000",
         {"method": tuple(STRUCTURED), "m": (1, 5, 50)},
         "test_bound",
