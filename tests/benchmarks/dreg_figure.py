@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
-from runs import ROOT, log_rows, train_all, write
+from runs import ROOT, log_rows, save, train_all, write
 
 from harness import figures
 
@@ -67,7 +67,7 @@ def plot(path, rows):
             axis.xaxis.set_major_locator(MaxNLocator(4))
             if axis.get_lines():
                 figures.label_curves(axis, [c for c in axis.get_lines() if c.get_alpha() is None])
-    figures.save(figure, path)
+    save(figure, path)
 
 
 def main():

@@ -14,7 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
-from runs import ROOT, log_rows, train_all, write
+from runs import ROOT, log_rows, save, train_all, write
 
 from harness import figures
 
@@ -111,7 +111,7 @@ def plot(path, rows):
         axis.set_xticks([0, 5e5, 1e6, 1.5e6, 2e6], ["0", "0.5 M", "1 M", "1.5 M", "2 M"])
     figures.label_curves(left, curves)
     figures.label_curves(right)
-    figures.save(figure, path)
+    save(figure, path)
 
 
 def main():

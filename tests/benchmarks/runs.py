@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "methods"))
 
-from harness import pool
+from harness import figures, pool
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +59,14 @@ def versions():
     return {name: version(name) for name in ("numpy", "autograd")} | {
         "python": platform.python_version()
     }
+
+
+def save(figure, path):
+    """As figures.save, but with 128 colours: a third of the bytes."""
+    figures.save(figure, path)
+    Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
 
 
 def write(name, content):

@@ -22,7 +22,7 @@ import sys
 from argparse import Namespace
 from functools import partial
 
-from runs import ROOT, versions, write
+from runs import ROOT, save, versions, write
 
 sys.path.insert(0, str(ROOT / "methods"))
 import autograd.numpy as np
@@ -129,7 +129,7 @@ def along(args, unlabelled, alpha):
 
 def plot(path, rows):
     """Accuracy, bias and noise against the step: above with α = 1, below with the default."""
-    figure, axes = figures.new_figure(3, 4.2, 3.0, rows=2)
+    figure, axes = figures.new_figure(3, 3.8, 2.7, rows=2)
     panels = {"valid_accuracy": "validation accuracy", "bias": "bias / |g|",
               "noise": "noise of a draw / |g|"}  # fmt: skip
     for k, (key, label) in enumerate(panels.items()):
@@ -143,12 +143,14 @@ def plot(path, rows):
                 figures.draw(axis, x, y, name, position=position)
             axis.set(xlabel="step", ylabel=label, xscale="log")
             axis.set_title(title, size=10)
+            axis.minorticks_off()
+            axis.set_xticks(STEPS, STEPS)
     for k, (above, below) in enumerate(zip(axes[:3], axes[3:])):
         limits = [*above.get_ylim(), *below.get_ylim()]
         for axis in (above, below):
             axis.set_ylim(0 if k else min(limits), max(limits))
             figures.label_curves(axis)
-    figures.save(figure, path)
+    save(figure, path)
 
 
 def main():

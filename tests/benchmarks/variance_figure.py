@@ -15,7 +15,7 @@ import csv
 import math
 from pathlib import Path
 
-from runs import ROOT, facts, train_all, write
+from runs import ROOT, facts, save, train_all, write
 
 from harness import figures
 
@@ -46,7 +46,7 @@ def plot(path, runs):
         axis.yaxis.set_tick_params(labelleft=True)
     for axis in axes:
         figures.label_curves(axis)
-    figures.save(figure, path)
+    save(figure, path)
 
 
 def main():
