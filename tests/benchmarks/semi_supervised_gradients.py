@@ -171,7 +171,8 @@ def main():
                 for row in along(args, name, alpha)]  # fmt: skip
     content = {"command": "python tests/benchmarks/semi_supervised_gradients.py",
                "model": "semi_supervised.py --dataset mnist, 1,000 steps by marginal, alpha 1",
-               "draws": args.draws, "versions": versions()}  # fmt: skip
+               "draws": {"rows": 2 * args.draws, "training": args.draws},
+               "versions": versions()}  # fmt: skip
     write("semi_supervised_gradients", content | {"rows": rows, "training": training})
     plot(ROOT / "data" / "results" / "semi_supervised_gradients.png", training)
 
