@@ -8,7 +8,7 @@
     .venv/bin/python tests/benchmarks/results.py semi_supervised_alpha_digits   # and …_mnist
     .venv/bin/python tests/benchmarks/results.py categorical_lr   # 20 variables, 10 classes, MNIST
     .venv/bin/python tests/benchmarks/results.py categorical
-    .venv/bin/python tests/benchmarks/results.py structured       # the lower half of an image
+    .venv/bin/python tests/benchmarks/results.py structured       # the lower half; …_lr before
     .venv/bin/python tests/benchmarks/results.py dvae_sharp       # eight variants, binarized MNIST
     .venv/bin/python tests/benchmarks/results.py dvae_sharp_samplers
 
@@ -41,6 +41,8 @@ CATEGORICAL = {  # by what is learned, and the lr of the best validation bound a
     "vimco": ("reinforce --samples 5", "3e-3"),
     "rebar": ("rebar", "3e-3"),
 }
+HALVES = ("methods/{method} --task predict --dataset mnist --layers 2 --hidden 240 --compile"
+          " --no-plots --eval-every 1000000000")  # fmt: skip
 STRUCTURED = {"concrete": "concrete.py --temperature 0.6667", "vimco": "vimco.py"}
 EXPERIMENTS = {
     "dreg": (
@@ -87,9 +89,13 @@ EXPERIMENTS = {
         {"estimator": tuple(CATEGORICAL), "seed": (0, 1, 2)},
         "test_bound",
     ),
+    "structured_lr": (
+        f"{HALVES} --steps 3000 --samples {{m}} --lr {{lr}}",
+        {"method": tuple(STRUCTURED), "m": (5,), "lr": ("3e-4", "1e-3", "3e-3")},
+        "valid_bound",
+    ),
     "structured": (
-        "methods/{method} --task predict --dataset mnist --layers 2 --hidden 240 --steps 10000"
-        " --compile --no-plots --samples {m} --eval-every 1000000000",
+        f"{HALVES} --steps 10000 --samples {{m}} --lr 1e-3",
         {"method": tuple(STRUCTURED), "m": (1, 5, 50)},
         "test_bound",
     ),
