@@ -95,7 +95,7 @@ EXPERIMENTS = {
         "valid_bound",
     ),
     "structured": (
-        f"{HALVES} --steps 10000 --samples {{m}} --lr 1e-3",
+        f"{HALVES} --steps 10000 --samples {{m}} --lr 3e-3",
         {"method": tuple(STRUCTURED), "m": (1, 5, 50)},
         "test_bound",
     ),
