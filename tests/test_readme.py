@@ -128,6 +128,24 @@ def test_every_result_is_on_the_page_of_results():
         assert f"../../data/results/{name}" in links("tests/benchmarks/README.md")[0]
 
 
+def test_tables_of_long_runs_are_those_of_their_files(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    import linear_table
+
+    page = read("data/results/README.md")
+    rows = linear_table.table(result("linear_table")["runs"])[2:]
+    shown = [line for line in rows if line in page]
+    assert shown == rows
+    for row in result("semi_supervised_gradients")["training"]:
+        if row["step"] == 8000:
+            cells = f"{row['noise']:.1f} |", f" {100 * row['valid_accuracy']:.1f} |\n"
+            lines = [line for line in page.splitlines(keepends=True)
+                     if line.startswith(f"| `{row['unlabelled']}` | {row['alpha']:g} | ")
+                     and line.endswith(cells[1]) and cells[0] in line]  # fmt: skip
+            assert len(lines) == 1, row
+            assert f"{row['cosine']:.2f} |".replace("-", "−") in lines[0]
+
+
 # -------------------------------------------------------------- the choice table, and the citations
 
 
