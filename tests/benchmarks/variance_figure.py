@@ -1,7 +1,7 @@
 """The variance of every estimator's gradient along one trajectory, after a figure of REBAR's paper.
 
     .venv/bin/python data/download.py binarized-mnist
-    .venv/bin/python tests/benchmarks/variance_figure.py       # a quarter of an hour of one core
+    .venv/bin/python tests/benchmarks/variance_figure.py       # ten minutes of one core
 
 MNIST, two layers of 200 bits, linear and nonlinear, one sample of an image; the first temperature
 of REBAR and RELAX, and that of Concrete, is .1 and .5. The parameters follow SimpleMuProp. The
@@ -28,7 +28,7 @@ def commands(steps):
     """{(network, temperature): command}"""
     return {
         (network, T): f"methods/compare.py --dataset mnist --layers 2{flag} --samples 1"
-        f" --temperature {T} --methods {','.join(METHODS)} --steps {steps} --log-every 100"
+        f" --temperature {T} --methods {','.join(METHODS)} --steps {steps} --log-every 50"
         " --eval-every 1000000000 --no-plots"
         for network, flag in NETWORKS.items()
         for T in TEMPERATURES
@@ -52,7 +52,7 @@ def plot(path, runs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "results")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=2, metavar="N")
     args = parser.parse_args()
     chosen, runs = commands(args.steps), []
