@@ -20,20 +20,13 @@ from harness import figures
 
 METHODS = {"nvil": "NVIL", "muprop": "MuProp", "concrete": "Concrete", "rebar": "REBAR",
            "relax": "RELAX", "rloo --samples 2 --batch-size 12": "RLOO, K = 2",
-           "disarm --batch-size 12": "DisARM", "reinmax": "ReinMax",
-           "nvil --lr 1e-3": "NVIL, lr 1e-3"}  # fmt: skip
+           "disarm --batch-size 12": "DisARM", "reinmax": "ReinMax"}  # fmt: skip
 PUBLISHED = {  # Grathwohl et al. 2018 (arXiv 1711.00123), table 1
     "mnist-1": (-112.5, -111.7, -111.3, -111.6, -111.20),
     "mnist-2": (-99.6, -99.07, -99.62, -98.22, -98.00),
     "omniglot-1": (-117.44, -117.09, -117.23, -116.63, -116.57),
 }
 MEAN_OVER = 10_420  # steps of a row of the log: five epochs of MNIST
-
-
-def name_of(words, which):
-    """Of the run of a method, as METHODS has it: "nvil-mnist-1", "nvil-lr-1e-3-mnist-1"."""
-    method, *flags = words.split()
-    return "-".join([method, *(["lr", flags[1]] if flags[:1] == ["--lr"] else []), which])
 
 
 def commands():
@@ -44,9 +37,7 @@ def commands():
         for which in PUBLISHED:
             dataset, layers = which.split("-")
             line = [f"methods/{method}.py --dataset {dataset} --layers {layers} --compile", *flags]
-            found[name_of(words, which)] = " ".join(
-                [*line, f"--log-every {MEAN_OVER}", "--no-plots"]
-            )
+            found[f"{method}-{which}"] = " ".join([*line, f"--log-every {MEAN_OVER}", "--no-plots"])
     return found
 
 
@@ -79,7 +70,7 @@ def table(rows):
     for k, (words, label) in enumerate(METHODS.items()):
         cells = []
         for which, published in PUBLISHED.items():
-            found = known.get(name_of(words, which))
+            found = known.get(f"{words.split()[0]}-{which}")
             ours = "not run" if not found else f"{found['highest_train_bound']:.2f}"
             if found and not found["complete"]:
                 ours += f" ({found['steps']:,} steps)"
@@ -93,11 +84,10 @@ def plot(path, rows):
     figure, (left, right) = figures.new_figure(2, 5.0, 3.8)
     known = {r["run"]: r for r in rows}
     for k, (words, label) in enumerate(METHODS.items()):
-        if row := known.get(name_of(words, "mnist-1")):
+        if row := known.get(f"{words.split()[0]}-mnist-1"):
             steps, bound, variance = zip(*row["curve"])
-            other = {"linestyle": ":", "label": label} if "lr" in label else {}
             for axis, y in ((left, bound), (right, variance)):
-                figures.draw(axis, steps, y, label.split(",")[0], position=k, **other)
+                figures.draw(axis, steps, y, label.split(",")[0], position=k)
     curves = [*left.get_lines()]
     for k, label in enumerate([*METHODS.values()][: len(PUBLISHED["mnist-1"])]):
         look = figures.style(label, k) | {"linestyle": "none", "markersize": 9, "mec": "black"}
