@@ -510,9 +510,9 @@ def test_what_the_experiments_run(monkeypatch):
             setting = dict(zip(axes, values))
             lines[(name, *values)] = template.format(**results.words(setting))
     assert len(set(lines.values())) >= len(lines) - len(results.CATEGORICAL)  # lr, then seed 0
-    assert "concrete.py" in lines["structured", "concrete", 1]
-    assert "methods/nvil.py" in lines["structured", "vimco", 1]
-    assert "methods/vimco.py" in lines["structured", "vimco", 5]
+    assert "concrete.py" in lines["structured", "concrete", 1, 0]
+    assert "methods/nvil.py" in lines["structured", "vimco", 1, 0]
+    assert "methods/vimco.py" in lines["structured", "vimco", 5, 0]
     assert "--lr 3e-4" in lines["categorical_lr", "vimco", "3e-4"]
     assert (
         "--unlabelled unordered --samples 2" in lines["semi_supervised_digits", 2, "unordered", 0]

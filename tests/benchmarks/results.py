@@ -95,8 +95,8 @@ EXPERIMENTS = {
         "valid_bound",
     ),
     "structured": (
-        f"{HALVES} --steps 10000 --samples {{m}} --lr 3e-3",
-        {"method": tuple(STRUCTURED), "m": (1, 5, 50)},
+        f"{HALVES} --steps 10000 --samples {{m}} --lr 3e-3 --seed {{seed}}",
+        {"method": tuple(STRUCTURED), "m": (1, 5, 50), "seed": (0, 1, 2)},
         "test_bound",
     ),
     "dvae_sharp": (
@@ -105,8 +105,8 @@ EXPERIMENTS = {
         "test_log_likelihood",
     ),
     "dvae_sharp_samplers": (
-        f"{DVAE} --samples 1 --variant dvaes_power --sampler {{sampler}} --seed {{seed}}",
-        {"sampler": ("pa", "pcd"), "seed": (0, 1)},
+        f"{DVAE} --samples 1 --variant dvaes_power --sampler {{sampler}}",
+        {"sampler": ("pa", "pcd")},
         "test_log_likelihood",
     ),
 }
