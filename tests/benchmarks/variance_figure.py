@@ -22,6 +22,7 @@ from harness import figures
 METHODS = ("NVIL", "SimpleMuProp", "MuProp", "Concrete", "REBAR", "DynamicREBAR", "RELAX")
 NETWORKS = {"linear": "", "nonlinear": " --nonlinear"}
 TEMPERATURES = (0.1, 0.5)
+FIRST = 100  # step; the averages over steps are too young before
 
 
 def commands(steps):
@@ -33,6 +34,12 @@ def commands(steps):
         for network, flag in NETWORKS.items()
         for T in TEMPERATURES
     }
+
+
+def log_variance(row, name):
+    """Or None, where a young average of squares is less than the square of the pooled mean."""
+    variance = float(row[f"variance/{name}"])
+    return round(math.log(variance), 3) if variance > 0 else None
 
 
 def plot(path, runs):
@@ -62,7 +69,7 @@ def main():
         folder = folders[names[network, T]]
         with open(folder / "log.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        log_variance = lambda row, name: round(math.log(float(row[f"variance/{name}"])), 3)
+        rows = [r for r in rows if int(r["step"]) >= FIRST]
         known = facts(command, folder)
         runs.append({
             "network": network, "temperature": T,
@@ -75,7 +82,7 @@ def main():
     plot(ROOT / "data" / "results" / "variance_figure.png", runs)
     print("| log variance at the end | " + " | ".join(f"{n}, {T}" for n, T in chosen) + " |")
     for name in METHODS:
-        cells = [f"{run['log_variance'][name][-1]:.2f}" for run in runs]
+        cells = [f"{run['log_variance'][name][-1]:.2f}".replace("-", "−") for run in runs]
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
