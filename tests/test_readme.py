@@ -136,14 +136,19 @@ def test_tables_of_long_runs_are_those_of_their_files(monkeypatch):
     rows = linear_table.table(result("linear_table")["runs"])[2:]
     shown = [line for line in rows if line in page]
     assert shown == rows
+    training = {}
     for row in result("semi_supervised_gradients")["training"]:
-        if row["step"] == 8000:
-            cells = f"{row['noise']:.1f} |", f" {100 * row['valid_accuracy']:.1f} |\n"
-            lines = [line for line in page.splitlines(keepends=True)
-                     if line.startswith(f"| `{row['unlabelled']}` | {row['alpha']:g} | ")
-                     and line.endswith(cells[1]) and cells[0] in line]  # fmt: skip
-            assert len(lines) == 1, row
-            assert f"{row['cosine']:.2f} |".replace("-", "−") in lines[0]
+        training.setdefault((row["unlabelled"], row["alpha"]), {})[row["step"]] = row
+    for (name, alpha), rows in training.items():
+        cells = [f"{rows[k][key]:.2f}" for key in ("cosine", "bias") for k in (100, 1000, 8000)]
+        cells += [f"{rows[8000]['noise']:.1f}"]
+        cells += [f"{100 * rows[k]['valid_accuracy']:.1f}" for k in (100, 8000)]
+        cells = [cell.replace("-", "−") for cell in cells]
+        assert " | ".join([f"| `{name}`", f"{alpha:g}", *cells]) + " |\n" in page
+    runs = result("variance_figure")["runs"]
+    for name in runs[0]["log_variance"]:
+        cells = [f"{run['log_variance'][name][-1]:.2f}".replace("-", "−") for run in runs]
+        assert re.search(rf"^\| {name}(?: \(biased\))? \| {' [|] '.join(cells)} \|$", page, re.M)
 
 
 # -------------------------------------------------------------- the choice table, and the citations

@@ -4,6 +4,7 @@ With a cluster: test_sweep_dask.py.
 """
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -500,8 +501,6 @@ def test_the_tables_of_long_runs_show_what_is_not_finished(tmp_path, monkeypatch
 def test_what_the_experiments_run(monkeypatch):
     """results.py: every command is one that its program accepts, and says what its name says."""
     monkeypatch.syspath_prepend(proofs.METHODS.parent / "tests" / "benchmarks")
-    import itertools
-
     import results
 
     lines = {}

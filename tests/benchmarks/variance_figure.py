@@ -11,11 +11,10 @@ were stopped go on.
 """
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
-from runs import ROOT, facts, save, train_all, write
+from runs import ROOT, facts, log_rows, save, train_all, write
 
 from harness import figures
 
@@ -38,7 +37,7 @@ def commands(steps):
 
 def log_variance(row, name):
     """Or None, where a young average of squares is less than the square of the pooled mean."""
-    variance = float(row[f"variance/{name}"])
+    variance = row[f"variance/{name}"]
     return round(math.log(variance), 3) if variance > 0 else None
 
 
@@ -67,15 +66,13 @@ def main():
     folders = train_all({names[key]: chosen[key] for key in chosen}, args.runs, args.at_once)
     for (network, T), command in chosen.items():
         folder = folders[names[network, T]]
-        with open(folder / "log.csv", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        rows = [r for r in rows if int(r["step"]) >= FIRST]
+        rows = [row for row in log_rows(folder) if row["step"] >= FIRST]
         known = facts(command, folder)
         runs.append({
             "network": network, "temperature": T,
             **{key: known[key] for key in ("command", "versions", "data_verified", "seconds")},
             "steps": [int(row["step"]) for row in rows],
-            "train_bound": [round(float(row["train_bound"]), 2) for row in rows],
+            "train_bound": [round(row["train_bound"], 2) for row in rows],
             "log_variance": {name: [log_variance(row, name) for row in rows] for name in METHODS},
         })  # fmt: skip
     write("variance_figure", {"runs": runs})
