@@ -493,6 +493,12 @@ def test_the_tables_of_long_runs_show_what_is_not_finished(tmp_path, monkeypatch
     many = [[k, float(k)] for k in range(9)]
     rows = [{"estimator": e, "seed": s, "train_bound": many, "log_inference_variance": many}
             for e, s in (("iwae", 0), ("iwae", 1), ("jk", 0))]  # fmt: skip
+    monkeypatch.setattr(runs, "ROOT", tmp_path)  # a new row takes the place of an old one
+    runs.write("long", {"runs": [{"run": "b", "steps": 1}, {"run": "a", "steps": 2}]})
+    new = [{"run": "b", "steps": 3}]
+    assert runs.kept("long", new, "abc") == [{"run": "a", "steps": 2}, *new]
+    assert runs.kept("nothing", new, "abc") == new
+
     dreg_figure.plot(tmp_path / "dreg.png", rows)
     linear_table.plot(tmp_path / "linear.png", [bits])
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("dreg.png", "linear.png"))

@@ -136,11 +136,15 @@ def claim(args):
 
 def write_config(folder, args, **facts):
     """config.json: the flags with their seal, the versions of what the run uses, and `facts`."""
-    versions = {name: version(name) for name in ("numpy", "autograd", "scipy")}
-    versions["python"] = platform.python_version()
     flags = {key: value for key, value in vars(args).items() if key != "resume"}
     seal = {"flags_sha256": flags_seal(flags)}
-    write_json(folder / "config.json", {"flags": flags, **seal, **facts, "versions": versions})
+    write_json(folder / "config.json", {"flags": flags, **seal, **facts, "versions": versions()})
+
+
+def versions():
+    """Those of Python and of the packages that every run uses."""
+    known = {name: version(name) for name in ("numpy", "autograd", "scipy")}
+    return known | {"python": platform.python_version()}
 
 
 def flags_seal(flags):

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
-from runs import ROOT, log_rows, save, train_all, write
+from runs import ROOT, kept, log_rows, save, train_all, write
 
 from harness import figures
 
@@ -80,13 +80,10 @@ def main():
     args = parser.parse_args()
     if not args.record:
         train_all({name: COMMANDS[name] for name in args.only}, args.runs, args.at_once)
-    path = ROOT / "data" / "results" / "dreg_figure.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
-    rows = {r["run"]: r for r in before}
-    rows |= {name: r for name in args.only if (r := row(name, args.runs / name))}
-    rows = [rows[name] for name in COMMANDS if name in rows]
+    new = [r for name in args.only if (r := row(name, args.runs / name))]
+    rows = kept("dreg_figure", new, COMMANDS)
     write("dreg_figure", {"runs": rows})
-    plot(path.with_suffix(".png"), rows)
+    plot(ROOT / "data" / "results" / "dreg_figure.png", rows)
     for r in rows:
         bound, variance = r["train_bound"][-1], r["log_inference_variance"][-1]
         print(f"{r['run']:12}{r['steps']:8} steps  train {bound[1]:9.3f}  log variance"

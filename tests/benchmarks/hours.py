@@ -7,13 +7,12 @@ compilation counts. Eager and compiled follow each other for every configuration
 is for all 2,000,000 steps, without evaluations.
 """
 
-import csv
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from runs import ROOT, write
+from runs import ROOT, log_rows, write
 
 CONFIGURATIONS = [
     "mnist", "mnist --layers 2", "mnist --nonlinear", "mnist --task predict",
@@ -30,8 +29,7 @@ def hours(program, flags):
         command = [sys.executable, str(ROOT / "methods" / f"{program}.py"), *words,
                    "--eval-samples", "1", "--no-plots", "--out", str(out)]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
-        with open(out / "log.csv", encoding="utf-8") as file:
-            rows = {int(row["step"]): float(row["seconds"]) for row in csv.DictReader(file)}
+        rows = {row["step"]: row["seconds"] for row in log_rows(out)}
     return (rows[LAST] - rows[FIRST]) / (LAST - FIRST) * ALL / 3600
 
 

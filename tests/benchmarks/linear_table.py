@@ -14,7 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
-from runs import ROOT, log_rows, save, train_all, write
+from runs import ROOT, kept, log_rows, save, train_all, write
 
 from harness import figures
 
@@ -115,13 +115,11 @@ def main():
     chosen = {name: commands()[name] for name in args.only}
     if not args.record:
         train_all(chosen, args.runs, args.at_once)
-    path = ROOT / "data" / "results" / "linear_table.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
-    rows = {r["run"]: r for r in before}
-    rows |= {n: r for n in chosen if (r := row(n, chosen[n], args.runs / n))}
-    write("linear_table", {"runs": [rows[name] for name in commands() if name in rows]})
-    plot(path.with_suffix(".png"), rows.values())
-    print(*table(rows.values()), sep="\n")
+    new = [r for n in chosen if (r := row(n, chosen[n], args.runs / n))]
+    rows = kept("linear_table", new, commands())
+    write("linear_table", {"runs": rows})
+    plot(ROOT / "data" / "results" / "linear_table.png", rows)
+    print(*table(rows), sep="\n")
 
 
 if __name__ == "__main__":

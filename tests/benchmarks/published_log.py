@@ -11,11 +11,10 @@ are in the folder --runs already are not repeated, and those that were stopped g
 """
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
-from runs import ROOT, facts, train_all, write
+from runs import ROOT, facts, log_rows, train_all, write
 
 SEEDS = (0, 1, 2)
 FORMS = {"as released": " --as-released", "unbiased": ""}
@@ -46,7 +45,7 @@ PUBLISHED = {
 
 
 def read(row, key):
-    value = math.log(float(row[key[4:]])) if key.startswith("log ") else float(row[key])
+    value = math.log(row[key[4:]]) if key.startswith("log ") else row[key]
     return round(value, 4)
 
 
@@ -61,8 +60,7 @@ def main():
     commands = {name: f"{COMMANDS[args.experiment]}{FORMS[form]} --seed {seed}"
                 for name, (form, seed) in jobs.items()}  # fmt: skip
     for name, folder in train_all(commands, args.runs).items():
-        with open(folder / "log.csv", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = log_rows(folder)
         known = facts(commands[name], folder)
         keys = ("command", "versions", "data_verified")
         result.append({

@@ -8,13 +8,12 @@ trajectory of REBAR, three seeds.
 """
 
 import argparse
-import csv
 import math
 import sys
 from functools import partial
 from pathlib import Path
 
-from runs import ROOT, facts, train_all, write
+from runs import ROOT, facts, log_rows, train_all, write
 
 sys.path.insert(0, str(ROOT / "methods"))
 
@@ -75,11 +74,9 @@ def digits(folder):
     """The last row of compare.py's log, per seed: log variance, bias, noise and ms of a step."""
     commands = {f"relax-1-{seed}": DIGITS.format(seed=seed) for seed in SEEDS}
     for name, path in train_all(commands, folder).items():
-        with open(path / "log.csv", newline="", encoding="utf-8") as file:
-            last = list(csv.DictReader(file))[-1]
-        kept = {key: float(value) for key, value in last.items()
+        last = {key: value for key, value in log_rows(path)[-1].items()
                 if key.startswith(("variance/", "bias/", "noise/", "ms/"))}  # fmt: skip
-        yield facts(commands[name], path) | {"last": kept}
+        yield facts(commands[name], path) | {"last": last}
 
 
 def main():

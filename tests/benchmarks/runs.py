@@ -2,9 +2,7 @@
 
 import csv
 import json
-import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "methods"))
@@ -54,13 +52,6 @@ def log_rows(folder):
         return [{k: float(x) for k, x in row.items() if x} for row in csv.DictReader(file)]
 
 
-def versions():
-    """Of Python and the packages that every run uses."""
-    return {name: version(name) for name in ("numpy", "autograd")} | {
-        "python": platform.python_version()
-    }
-
-
 def save(figure, path):
     """As figures.save, but with 128 colours: a third of the bytes."""
     figures.save(figure, path)
@@ -69,8 +60,16 @@ def save(figure, path):
     )
 
 
+def kept(name, rows, order):
+    """`rows`, dicts with a "run", and of data/results/<name>.json those of other runs, in order."""
+    path = ROOT / "data" / "results" / f"{name}.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    known = {row["run"]: row for row in [*before, *rows]}
+    return [known[run] for run in order if run in known]
+
+
 def write(name, content):
     """data/results/<name>.json"""
     path = ROOT / "data" / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ import sys
 from argparse import Namespace
 from functools import partial
 
-from runs import ROOT, save, versions, write
+from runs import ROOT, save, write
 
 sys.path.insert(0, str(ROOT / "methods"))
 import autograd.numpy as np
@@ -31,6 +31,7 @@ import semi_supervised
 from harness import figures
 from harness.gaussian import M2
 from harness.optimizer import flatten
+from harness.runfolder import versions
 from harness.streams import LABELLED, stream
 
 STEPS = (100, 300, 1000, 3000, 8000)

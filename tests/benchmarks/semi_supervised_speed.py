@@ -25,7 +25,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from runs import ROOT, versions, write
+from runs import ROOT, write
 
 sys.path.insert(0, str(ROOT / "methods"))
 import common  # noqa: F401  (before numpy: it chooses the number of BLAS threads)
@@ -33,6 +33,7 @@ import numpy as np
 import semi_supervised
 from harness import figures
 from harness.gaussian import M2
+from harness.runfolder import versions
 
 MODES = ("marginal", "gumbel", "straight-through")
 CLASSES = (2, 5, 10, 20, 50, 100)
