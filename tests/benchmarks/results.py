@@ -6,6 +6,7 @@
     .venv/bin/python tests/benchmarks/results.py semi_supervised_mnist        # all at α = 1
     .venv/bin/python tests/benchmarks/results.py semi_supervised_mnist_at_default
     .venv/bin/python tests/benchmarks/results.py semi_supervised_alpha_digits   # and …_mnist
+    .venv/bin/python tests/benchmarks/results.py semi_supervised_deeper         # …_alpha_deeper
     .venv/bin/python tests/benchmarks/results.py categorical_lr   # 20 variables, 10 classes, MNIST
     .venv/bin/python tests/benchmarks/results.py categorical
     .venv/bin/python tests/benchmarks/results.py structured       # the lower half; …_lr before
@@ -26,6 +27,8 @@ M2 = "methods/semi_supervised.py --no-plots"
 OBJECTIVES = {"marginal": "marginal", "gumbel": "gumbel", "straight-through": "straight-through",
               "reinforce": "reinforce --samples 2"}  # fmt: skip
 LATER = {"reinmax": "reinmax", "unordered": "unordered --samples 2"}
+DEEPER = "--compile --dataset mnist --depth 2"  # α: 30, or 100 where the gradient is worst
+DEEPER_ALPHA = {"straight-through": 100, "reinmax": 100}
 ALPHAS = {"unlabelled": (*OBJECTIVES, "reinmax"), "alpha": (1, 10, 30, 100), "seed": (0, 1)}
 DVAE = ("methods/dvae_sharp.py --no-plots --dataset mnist --steps 3000 --chains 500 --sweeps 10"
         " --log-every 500 --eval-every 1500 --eval-samples 10 --test-samples 100")  # fmt: skip
@@ -79,6 +82,18 @@ EXPERIMENTS = {
         ALPHAS,
         "valid_accuracy",
     ),
+    "semi_supervised_alpha_deeper": (
+        f"{M2} {DEEPER} --steps 4000 --eval-every 4000 --unlabelled {{unlabelled}}"
+        " --alpha {alpha} --seed {seed}",
+        {"unlabelled": ("marginal",), "alpha": (1, 30, 100, 300), "seed": (0, 2)},
+        "valid_accuracy",
+    ),
+    "semi_supervised_deeper": (
+        f"{M2} {DEEPER} --decay .9 --decay-every 1000 --eval-every 4000"
+        " --unlabelled {unlabelled} --alpha {alpha} --seed {seed}",
+        {"unlabelled": (*OBJECTIVES, "reinmax"), "seed": (0, 1, 2)},
+        "test_accuracy",
+    ),
     "categorical_lr": (
         f"{VAE} --steps 3000 --estimator {{estimator}} --lr {{lr}}",
         {"estimator": tuple(CATEGORICAL), "lr": ("3e-4", "1e-3", "3e-3", "1e-2")},
@@ -117,6 +132,7 @@ def words(setting):
     found = dict(setting)
     if "unlabelled" in found:
         found["unlabelled"] = (OBJECTIVES | LATER)[found["unlabelled"]]
+        found = {"alpha": DEEPER_ALPHA.get(setting["unlabelled"], 30)} | found
     if found.get("estimator") in CATEGORICAL:
         found["estimator"], lr = CATEGORICAL[found["estimator"]]
         found = {"lr": lr} | found
