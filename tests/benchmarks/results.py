@@ -24,11 +24,10 @@ from pathlib import Path
 from runs import ROOT, facts, train_all, write
 
 M2 = "methods/semi_supervised.py --no-plots"
+DEEPER = f"{M2} --compile --dataset mnist --unlabelled marginal --depth 2 --eval-every 4000"
 OBJECTIVES = {"marginal": "marginal", "gumbel": "gumbel", "straight-through": "straight-through",
               "reinforce": "reinforce --samples 2"}  # fmt: skip
 LATER = {"reinmax": "reinmax", "unordered": "unordered --samples 2"}
-DEEPER = "--compile --dataset mnist --depth 2"  # α: 30, or 100 where the gradient is worst
-DEEPER_ALPHA = {"straight-through": 100, "reinmax": 100}
 ALPHAS = {"unlabelled": (*OBJECTIVES, "reinmax"), "alpha": (1, 10, 30, 100), "seed": (0, 1)}
 DVAE = ("methods/dvae_sharp.py --no-plots --dataset mnist --steps 3000 --chains 500 --sweeps 10"
         " --log-every 500 --eval-every 1500 --eval-samples 10 --test-samples 100")  # fmt: skip
@@ -83,15 +82,13 @@ EXPERIMENTS = {
         "valid_accuracy",
     ),
     "semi_supervised_alpha_deeper": (
-        f"{M2} {DEEPER} --steps 4000 --eval-every 4000 --unlabelled {{unlabelled}}"
-        " --alpha {alpha} --seed {seed}",
-        {"unlabelled": ("marginal",), "alpha": (1, 30, 100, 300), "seed": (0, 2)},
+        f"{DEEPER} --steps 4000 --alpha {{alpha}} --seed {{seed}}",
+        {"alpha": (1, 30, 100, 300), "seed": (0, 2)},
         "valid_accuracy",
     ),
     "semi_supervised_deeper": (
-        f"{M2} {DEEPER} --decay .9 --decay-every 1000 --eval-every 4000"
-        " --unlabelled {unlabelled} --alpha {alpha} --seed {seed}",
-        {"unlabelled": (*OBJECTIVES, "reinmax"), "seed": (0, 1, 2)},
+        f"{DEEPER} --alpha 30 --decay .9 --decay-every 1000 --seed {{seed}}",
+        {"seed": (0, 1, 2)},
         "test_accuracy",
     ),
     "categorical_lr": (
@@ -132,7 +129,6 @@ def words(setting):
     found = dict(setting)
     if "unlabelled" in found:
         found["unlabelled"] = (OBJECTIVES | LATER)[found["unlabelled"]]
-        found = {"alpha": DEEPER_ALPHA.get(setting["unlabelled"], 30)} | found
     if found.get("estimator") in CATEGORICAL:
         found["estimator"], lr = CATEGORICAL[found["estimator"]]
         found = {"lr": lr} | found
