@@ -130,10 +130,12 @@ def test_every_result_is_on_the_page_of_results():
 
 def test_tables_of_long_runs_are_those_of_their_files(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    import dreg_figure
     import linear_table
 
     page = read("data/results/README.md")
     rows = linear_table.table(result("linear_table")["runs"])[2:]
+    rows += dreg_figure.table(result("dreg_figure")["runs"])[2:]
     shown = [line for line in rows if line in page]
     assert shown == rows
     training = {}

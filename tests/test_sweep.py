@@ -490,6 +490,13 @@ def test_the_tables_of_long_runs_show_what_is_not_finished(tmp_path, monkeypatch
     assert [step for step, _ in gauss["valid_bound"]] == [2, 4]
     assert gauss["test_bound"] == logs["dreg-1"][-1]["test_bound"]
     assert dreg_figure.row("dreg-1", tmp_path / "nothing") is None
+    last = logs["dreg-1"][-1]
+    assert gauss["train_bound"] == [[4, round(last["train_bound"], 3)]]
+    keys = ("train_bound", "log_inference_variance", "test_bound")
+    cells = " | ".join(f"{last[key]:.2f}".replace("-", "−") for key in keys)
+    table = dreg_figure.table([gauss])
+    assert f"| `dreg` | 1 | 4 | {cells} |" in table
+    assert "| `dreg` | 0 | not run |  |  |  |" in table
     many = [[k, float(k)] for k in range(9)]
     rows = [{"estimator": e, "seed": s, "train_bound": many, "log_inference_variance": many}
             for e, s in (("iwae", 0), ("iwae", 1), ("jk", 0))]  # fmt: skip

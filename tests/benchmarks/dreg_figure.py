@@ -39,24 +39,43 @@ def row(name, folder):
     estimator, _, seed = name.rpartition("-")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     curve = lambda key: [[int(r["step"]), round(r[key], 3)] for r in rows if key in r]
+    every_fifth = lambda points: points[::-5][::-1]  # and the last one
     return {
         "run": name, "estimator": estimator, "seed": int(seed),
         "command": f"python {COMMANDS[name]}", "versions": config["versions"],
         "complete": (folder / "summary.json").exists(), "steps": int(rows[-1]["step"]),
         "hours": round(rows[-1]["seconds"] / 3600, 2), "valid_bound": curve("valid_bound"),
-        "test_bound": rows[-1].get("test_bound"), "train_bound": curve("train_bound")[4::5],
-        "log_inference_variance": curve("log_inference_variance")[4::5],
+        "test_bound": rows[-1].get("test_bound"), "train_bound": every_fifth(curve("train_bound")),
+        "log_inference_variance": every_fifth(curve("log_inference_variance")),
     }  # fmt: skip
+
+
+def table(rows):
+    """Lines of Markdown: what every run has at its end, or at the step that it has reached."""
+    known = {r["run"]: r for r in rows}
+    lines = ["| estimator | seed | steps | training bound | log variance | test bound |",
+             "|---" * 6 + "|"]  # fmt: skip
+    for name in COMMANDS:
+        estimator, _, seed = name.rpartition("-")
+        steps, numbers = "not run", [None] * 3
+        if r := known.get(name):
+            steps = f"{r['steps']:,}"
+            numbers = [r[key][-1][1] for key in ("train_bound", "log_inference_variance")]
+            numbers += [r["test_bound"]]
+        cells = ["" if x is None else f"{x:.2f}".replace("-", "−") for x in numbers]
+        lines.append(f"| `{estimator}` | {' | '.join([seed, steps, *cells])} |")
+    return lines
 
 
 def plot(path, rows):
     """Training bound and log variance against the step: a column for each group of estimators."""
-    figure, axes = figures.new_figure(len(PAIRS), 3.8, 2.8, rows=2)
-    for column, group in enumerate(PAIRS):
+    groups = [group for group in PAIRS if any(r["estimator"] in group for r in rows)]
+    figure, axes = figures.new_figure(len(groups), 3.8, 2.8, rows=2)
+    for column, group in enumerate(groups):
         panels = {"train_bound": "training bound, K = 64, nats",
                   "log_inference_variance": "log variance, inference network"}  # fmt: skip
         for line, (key, label) in enumerate(panels.items()):
-            axis = axes[line * len(PAIRS) + column]
+            axis = axes[line * len(groups) + column]
             for run in (r for r in rows if r["estimator"] in group):
                 first = (
                     {} if run["seed"] == SEEDS.get(run["estimator"], (0,))[0] else {"alpha": 0.4}
@@ -65,8 +84,9 @@ def plot(path, rows):
                 figures.draw(axis, x, y, run["estimator"], **first)
             axis.set(xlabel="step", ylabel=label)
             axis.xaxis.set_major_locator(MaxNLocator(4))
-            if axis.get_lines():
-                figures.label_curves(axis, [c for c in axis.get_lines() if c.get_alpha() is None])
+            if key == "train_bound":
+                axis.set_ylim(bottom=-115)
+            figures.label_curves(axis, [c for c in axis.get_lines() if c.get_alpha() is None])
     save(figure, path)
 
 
@@ -84,10 +104,7 @@ def main():
     rows = kept("dreg_figure", new, COMMANDS)
     write("dreg_figure", {"runs": rows})
     plot(ROOT / "data" / "results" / "dreg_figure.png", rows)
-    for r in rows:
-        bound, variance = r["train_bound"][-1], r["log_inference_variance"][-1]
-        print(f"{r['run']:12}{r['steps']:8} steps  train {bound[1]:9.3f}  log variance"
-              f" {variance[1]:8.3f}  test {r['test_bound']}")  # fmt: skip
+    print(*table(rows), sep="\n")
 
 
 if __name__ == "__main__":
