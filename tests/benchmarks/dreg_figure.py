@@ -1,7 +1,7 @@
 """The bound and the variance of the inference network's gradient along training, K = 64.
 
     .venv/bin/python data/download.py mnist
-    .venv/bin/python tests/benchmarks/dreg_figure.py --runs DIR --only dreg-0 iwae-0   # .5 h each
+    .venv/bin/python tests/benchmarks/dreg_figure.py --runs DIR --only dreg-0 iwae-0   # 1 h each
     .venv/bin/python tests/benchmarks/dreg_figure.py --runs DIR --record      # only writes down
 
 MNIST with fresh bits, batch 32, Adam at 3e-4, as in Tucker et al. 2019 (arXiv 1810.04152), whose
@@ -77,15 +77,12 @@ def plot(path, rows):
         for line, (key, label) in enumerate(panels.items()):
             axis = axes[line * len(groups) + column]
             for run in (r for r in rows if r["estimator"] in group):
-                first = (
-                    {} if run["seed"] == SEEDS.get(run["estimator"], (0,))[0] else {"alpha": 0.4}
-                )
-                x, y = zip(*run[key]) if run[key] else ((), ())
-                figures.draw(axis, x, y, run["estimator"], **first)
+                paler = {"alpha": 0.4} if run["seed"] else {}
+                figures.draw(axis, *zip(*run[key]), run["estimator"], **paler)
             axis.set(xlabel="step", ylabel=label)
             axis.xaxis.set_major_locator(MaxNLocator(4))
             if key == "train_bound":
-                axis.set_ylim(bottom=-115)
+                axis.set_ylim(bottom=-115)  # where the first steps are does not matter
             figures.label_curves(axis, [c for c in axis.get_lines() if c.get_alpha() is None])
     save(figure, path)
 
