@@ -478,6 +478,10 @@ def test_the_tables_of_long_runs_show_what_is_not_finished(tmp_path, monkeypatch
     assert bits["highest_train_bound"] == max(bounds)
     assert [point[:2] for point in bits["curve"]] == [[2, round(bounds[0], 3)],
                                                       [4, round(bounds[1], 3)]]  # fmt: skip
+    # a row of the log that an evaluation cut short has its share of the mean only
+    cut = [{"step": step, "train_bound": bound} for step, bound in ((2, 1.0), (3, 5.0), (4, 7.0))]
+    joined = linear_table.means([*cut, {"step": 5, "train_bound": 9.0}])
+    assert joined == [{"step": 2, "train_bound": 1.0}, {"step": 4, "train_bound": 6.0}]
     (folders["rebar-mnist-1"] / "summary.json").unlink()
     half = linear_table.row("rebar-mnist-1", "the command", folders["rebar-mnist-1"])
     table = "\n".join(linear_table.table([half]))
@@ -507,7 +511,7 @@ def test_the_tables_of_long_runs_show_what_is_not_finished(tmp_path, monkeypatch
     assert runs.kept("nothing", new, "abc") == new
 
     dreg_figure.plot(tmp_path / "dreg.png", rows)
-    linear_table.plot(tmp_path / "linear.png", [bits])
+    linear_table.plot(tmp_path / "linear.png", [bits, bits | {"run": "nvil-omniglot-1"}])
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("dreg.png", "linear.png"))
 
 

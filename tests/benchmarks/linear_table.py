@@ -7,7 +7,7 @@ Static MNIST and Omniglot, 200 bits a layer, batch 24, Adam at 3e-4 (beta2 .9999
 compiled. The training bound is that of one sample, a mean over 10,420 steps. A run that is not
 finished is written down with the steps that it has. data/results/linear_table.json keeps the rows
 of runs that are not in DIR; the table on the screen has all, beside the published numbers. The
-figure linear_table.png has the curves of one layer on MNIST.
+figure linear_table.png has the curves.
 """
 
 import argparse
@@ -42,10 +42,25 @@ def commands():
     return found
 
 
+def means(rows):
+    """The rows of a log at the multiples of MEAN_OVER, with the mean bound of all steps between.
+
+    An evaluation ends a row of the log, too: a row may be the mean of a few steps only.
+    """
+    found, step, total = [], 0, 0.0
+    for r in rows:
+        total += (r["step"] - step) * r["train_bound"]
+        step = r["step"]
+        if step % MEAN_OVER == 0:
+            found.append(r | {"train_bound": total / MEAN_OVER})
+            total = 0.0
+    return found
+
+
 def row(name, command, folder):
     """What the log of a run says so far, or None if it has no row yet."""
     rows, summary = log_rows(folder), folder / "summary.json"
-    whole = [r for r in rows if r["step"] % MEAN_OVER == 0]
+    whole = means(rows)
     if not whole:
         return None
     best, last = max(whole, key=lambda r: r["train_bound"]), rows[-1]
@@ -81,27 +96,35 @@ def table(rows):
 
 
 def plot(path, rows):
-    """MNIST, one layer: training bound and log variance against the step; published at the end."""
-    figure, (left, right) = figures.new_figure(2, 5.0, 3.8)
+    """A row for each data set and depth that has runs: training bound and log variance against the
+    step; published bounds at the end."""
     known = {r["run"]: r for r in rows}
-    for k, (words, label) in enumerate(METHODS.items()):
-        if row := known.get(f"{words.split()[0]}-mnist-1"):
-            steps, bound, variance = zip(*row["curve"])
+    runs = {which: [(k, label, run) for k, (words, label) in enumerate(METHODS.items())
+                    if (run := known.get(f"{words.split()[0]}-{which}"))]
+            for which in PUBLISHED}  # fmt: skip
+    shown = [which for which in PUBLISHED if runs[which]]
+    figure, axes = figures.new_figure(2, 5.0, 3.8, rows=len(shown))
+    for which, left, right in zip(shown, axes[::2], axes[1::2]):
+        for k, label, run in runs[which]:
+            steps, bound, variance = zip(*run["curve"])
             for axis, y in ((left, bound), (right, variance)):
                 figures.draw(axis, steps, y, label.split(",")[0], position=k)
-    curves = [*left.get_lines()]
-    for k, label in enumerate([*METHODS.values()][: len(PUBLISHED["mnist-1"])]):
-        look = figures.style(label, k) | {"linestyle": "none", "markersize": 9, "mec": "black"}
-        left.plot(2e6, PUBLISHED["mnist-1"][k], zorder=3, clip_on=False, **look)
-    left.set_title("with a black edge: published, after 2,000,000 steps", loc="left", size=8.5)
-    left.set(xlabel="step", ylabel="training bound, nats")
-    left.set_ylim(bottom=-130)
-    right.set(xlabel="step", ylabel="log variance of the gradient")
-    for axis in (left, right):
-        axis.set_xlim(0, 2e6)
-        axis.set_xticks([0, 5e5, 1e6, 1.5e6, 2e6], ["0", "0.5 M", "1 M", "1.5 M", "2 M"])
-    figures.label_curves(left, curves)
-    figures.label_curves(right)
+        curves = [*left.get_lines()]
+        for k, (label, bound) in enumerate(zip(METHODS.values(), PUBLISHED[which])):
+            look = figures.style(label, k) | {"linestyle": "none", "markersize": 9, "mec": "black"}
+            left.plot(2e6, bound, zorder=3, clip_on=False, **look)
+        dataset, layers = which.split("-")
+        name = {"mnist": "MNIST", "omniglot": "Omniglot"}[dataset]
+        plural = "s" if layers == "2" else ""
+        left.set_title(f"{name}, {layers} layer{plural}; black edges: published", loc="left", size=8.5)
+        left.set(xlabel="step", ylabel="training bound, nats")
+        left.set_ylim(bottom=min(PUBLISHED[which]) - 18)
+        right.set(xlabel="step", ylabel="log variance of the gradient")
+        for axis in (left, right):
+            axis.set_xlim(0, 2e6)
+            axis.set_xticks([0, 5e5, 1e6, 1.5e6, 2e6], ["0", "0.5 M", "1 M", "1.5 M", "2 M"])
+        figures.label_curves(left, curves)
+        figures.label_curves(right)
     save(figure, path)
 
 
