@@ -115,8 +115,8 @@ def plot(path, rows):
             left.plot(2e6, bound, zorder=3, clip_on=False, **look)
         dataset, layers = which.split("-")
         name = {"mnist": "MNIST", "omniglot": "Omniglot"}[dataset]
-        plural = "s" if layers == "2" else ""
-        left.set_title(f"{name}, {layers} layer{plural}; black edges: published", loc="left", size=8.5)
+        title = f"{name}, layers: {layers}; with a black edge: published"
+        left.set_title(title, loc="left", size=8.5)
         left.set(xlabel="step", ylabel="training bound, nats")
         left.set_ylim(bottom=min(PUBLISHED[which]) - 18)
         right.set(xlabel="step", ylabel="log variance of the gradient")
