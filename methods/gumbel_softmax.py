@@ -18,8 +18,8 @@ is fixed, annealed or learned by ascent on f(h); the others than "density" let t
 hard, with a slope of reinmax.py. unordered and sum-and-sample are unordered.py. reinforce (m > 1:
 VIMCO), nvil and rebar take hard b; they are unbiased, NVIL up to a scale.
 
-Cost per step: f and ∇f at h, and f at b to report it. REBAR: at b, and once a layer at h, to adapt
-twice. The sizes are those of a notebook of Jang et al., which has ReLU and grey targets.
+Cost per step: f and ∇f at h, and f at b to report it. REBAR: f at b, once at h for each layer, and
+the same again to adapt. The sizes are those of a notebook of Jang et al., with ReLU, grey targets.
 
     python methods/gumbel_softmax.py
 """

@@ -20,8 +20,8 @@ LAX is the same for z with a density, which needs no z̃ (`lax_samples`):
 
     ∇ E[f(z)] = E[ (f(z) − c(z)) ∇log q(z) + ∇c(z) ].
 
-z̃ moves with a_l, and f(b) − c_l(z̃_l) is a factor that does not. Published code has held z̃ fixed,
-and has let the factor move; both are biased.
+In ∇c_l(z̃_l), z̃_l moves with a_l. The factor f(b) − c_l(z̃_l) is not differentiated. Published code
+has held z̃ fixed in the first, and has differentiated the second. Both are biased.
 Unlike the paper, η is one per layer and multiplies f_l alone, and r_ρ starts at 0.
 
 Cost per step: f and ∇f once at b; for each layer c_l and its derivative once ("the same, faster"),

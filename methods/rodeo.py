@@ -21,8 +21,9 @@ The functions of sample k come from the other samples and a network H with two o
     ∇_a E[f(b)] = E[ 1/K Σ_k ( (f_k − 1/(K−1) Σ_{j≠k} (f_j + α (A h¹_j)(b_j))) (b_k − θ)
                                + β (A [h²_k (y − θ)])(b_k) ) ].
 
-Both are unbiased for every α, β, H and even G: no factor that depends on b_k meets a correction
-that is not, given all the rest, of mean zero. With L layers each has its own G, α, β and H, and the
+Both are unbiased for every α, β, H and even G. A correction c_j or (A h_j)(b_j) has mean zero given
+all samples but j, and so has its product with b_k − θ, k ≠ j. The product of c_k with b_k − θ has
+the mean α Ḡ_{−k} θ(1−θ), which is subtracted. With L layers each has its own G, α, β and H, and the
 layers below a bit are part of the rest. α, β and H descend the mean square of the gradient for the
 logits. At α = β = 0, where they begin, both are RLOO.
 

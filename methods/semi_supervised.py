@@ -7,8 +7,9 @@ x ~ p(x|y, z), with a classifier q(y|x) and an encoder q(z|x, y). In nats, with 
     unlabelled  −U(x)    = E_{q(y|x)}[−L(x, y)] + H(q(y|x))                                 (7)
     maximised   J^α      = mean −U + mean −L + α mean log q(y|x)                         (8, 9)
 
-are bounds on log p, and the latter two means are over the labelled images. H is exact, z pathwise.
-The lesson is the gradient of E_{q(y|x)}[f(y)], f = −L(x, ·) (--unlabelled), for K classes:
+The first two are bounds on log p(x, y) and log p(x); the last two means of J^α are over labelled
+images. H is exact, z pathwise. The lesson is the gradient of E_{q(y|x)}[f(y)], f = −L(x, ·), for K
+classes (--unlabelled):
 
     marginal          Σ_y q(y|x) f(y)                                       exact, K passes of f
     gumbel            f(h),  h = softmax((log q + g) / T), g Gumbel noise   biased, 1 pass ¹

@@ -24,7 +24,8 @@ OVIS (Liévin et al. 2020, arXiv 2008.01998; --ovis GAMMA) puts both parts of �
 where c_k for γ = 0 is what d_k tends to when w̃_k is small. That is VIMCO with the arithmetic mean
 and one constant less, so unbiased. For γ > 0, as printed, c_k depends on b_k, and the bias is
 γ E[Σ_k w̃_k ∇log q(b_k)]. Here − w̃_k ∇log q(b_k) stays in ∇L, and the signal is d_k + w̃_k − c_k.
-The constant helps where log w contains − log q: neither in the toy nor for --task predict.
+The constant helps only if log w contains − log q, which it does not in the toy and for --task
+predict.
 
 Cost per image and step: K evaluations of f = log w, and K derivatives of log p and log q.
 
