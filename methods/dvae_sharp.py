@@ -471,6 +471,7 @@ def main(argv=None):
     p = cli.parser("dvae_sharp", __doc__, sbn=False, dynamic=None, batch_size=100, compiled=False,
                    digits=small | both, full=large | both)  # fmt: skip
     p.config["omniglot"]["dynamic_binarization"] = True  # as the released code has it
+    p.keeps_steps = True  # see `schedule` and `warm_up`
     p.flag("--variant", "see above and VARIANTS", choices=tuple(VARIANTS))
     p.flag("--struct", "groups of latent units and kind of networks", choices=tuple(STRUCTURES))
     p.flag("--beta", "sharpness of the smoothing; default: by dataset, structure and variant",
@@ -492,8 +493,7 @@ def main(argv=None):
         p.error(f"--beta: {args.beta} has no effect on dvaes_gi, whose λ is never below 5")
     args.beta = args.beta or default_beta(args.dataset, args.struct, args.variant)
     data = load_dataset(args.dataset, args.dynamic_binarization)
-    model = DVAE(data.train_mean, args.struct, args.width, args.variant)
-    return fit(Run(args, data, model))
+    return fit(Run(args, data, DVAE(data.train_mean, args.struct, args.width, args.variant)))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -42,11 +43,13 @@ from common import InputError
 
 from harness import cli, data, pool, sweep_report
 from harness.stopping import Stopped
+from harness.trainer import Trainer
 
 from tqdm import tqdm
 
 METHODS = Path(__file__).resolve().parent
-NOT_SWEPT = {"common", "categorical", "check", "compare", "sweep", "rbm"}  # no validation to choose
+NOT_SWEPT = {"common", "categorical", "check", "compare", "sweep", "rbm",
+             "unordered"}  # no validation to choose
 OURS = {"--out": "is that of the sweep, before the --", "--seed": "give --seeds before the --",
         "--resume": "a sweep resumes by itself", "--toy": "a toy has no validation",
         "--bias-check": "it is no training", "--help": "ask the method",
@@ -71,8 +74,11 @@ def seeds(text):
     found = []
     for part in text.split(","):
         low, high = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip()).groups()
-        found += range(int(low), int(high or low) + 1)
-    if not found or len(found) != len(set(found)):
+        these = range(int(low), int(high or low) + 1)
+        if not these:
+            raise ValueError
+        found += these
+    if len(found) != len(set(found)):
         raise ValueError
     return found
 
@@ -80,10 +86,22 @@ def seeds(text):
 def axis(text):
     """ "lr=1e-3,3e-3" -> ("lr", ["1e-3", "3e-3"])"""
     name, equals, values = text.partition("=")
-    name, values = name.removeprefix("--"), values.split(",")
+    name, values = name.removeprefix("--"), [value.strip() for value in values.split(",")]
     if not name or not equals or "" in values or len(values) != len(set(values)):
         raise ValueError
     return name, values
+
+
+def words_of(method):
+    """The words of a METHOD, program first; ValueError for a quotation mark without another."""
+    return shlex.split(method) or [""]
+
+
+def program_of(text):
+    """The full path of a program, also of one that is found by PATH."""
+    if found := shutil.which(text):
+        return os.path.abspath(found)
+    raise ValueError
 
 
 def kind(convert, right):
@@ -102,17 +120,20 @@ def expand(p, args, flags):
     """The runs of a command: a list of Run. What cannot be swept ends the process."""
     there = sorted({path.stem for path in METHODS.glob("*.py")} - NOT_SWEPT)
     names = [name for name, _ in args.grid]
-    for flag in [*flags, *itertools.chain(*map(shlex.split, args.methods)),
-                 *(f"--{name}" for name in names)]:  # fmt: skip
+    given = [*flags, *itertools.chain(*map(words_of, args.methods))]
+    for flag in [*given, *(f"--{name}" for name in names)]:
         if flag.partition("=")[0] in OURS:
             p.error(f"{flag}: {OURS[flag.partition('=')[0]]}")
+    for flag in given:
+        if flag.partition("=")[0].removeprefix("--") in names and flag.startswith("--"):
+            p.error(f"{flag}: --grid says what it is; leave one of them away")
     if len(names) != len(set(names)):
         p.error(
             f"--grid: {max(names, key=names.count)} is given twice; name all its values at once"
         )
     runs = []
     for method in args.methods:
-        program, *own = shlex.split(method) or [""]
+        program, *own = words_of(method)
         if program not in there:
             p.error(f"METHOD: '{program}' cannot be swept; choose from {', '.join(there)}")
         for values in itertools.product(*(values for _, values in args.grid)):
@@ -122,14 +143,11 @@ def expand(p, args, flags):
             for seed in args.seeds:
                 parts = [method, *(f"{name}={value}" for name, value in point), f"seed={seed}"]
                 name = "-".join(re.sub(r"[^\w.=+]+", "-", part).strip("-") for part in parts)
-                command = (
-                    str(METHODS / f"{program}.py"),
-                    *own,
-                    *flags,
-                    *words,
-                    "--seed",
-                    str(seed),
-                )
+                if len(name.encode()) > 240:
+                    p.error(f"METHOD: the folder {name:.40}… would have too long a name; let flags "
+                            "that all runs share follow the --")  # fmt: skip
+                program_and_flags = str(METHODS / f"{program}.py"), *own, *flags, *words
+                command = *program_and_flags, "--seed", str(seed)
                 job = pool.Job(command, str(args.out / name), None, args.python, os.getcwd())
                 runs.append(Run(method, point, seed, job))
     folders = [run.job.folder for run in runs]
@@ -147,17 +165,19 @@ class Accepted(Exception):
 
 
 def settings(run):
-    """All flags of a run, as its program understands them; raises InputError if it refuses them.
+    """(all flags of a run as its program understands them, the program's Parser).
 
-    The program's own main() is called, up to where it reads its images.
+    The program's own main() is called, up to where it reads its images. Raises InputError if it
+    refuses the flags.
     """
     program, *flags = run.job.command
     module, parsed, parse = importlib.import_module(Path(program).stem), [], cli.parse
     line = "it reads no images"
 
-    def parse_and_remember(*arguments):
-        parsed.append(parse(*arguments))
-        return parsed[-1]
+    def parse_and_remember(p, *arguments):
+        args = parse(p, *arguments)
+        parsed.append((args, p))
+        return args
 
     def accept(name):
         readable(name)
@@ -169,7 +189,8 @@ def settings(run):
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             module.main([*flags, "--out", run.job.folder])
     except Accepted:
-        return vars(parsed[-1])
+        args, p = parsed[-1]
+        return vars(args), p
     except SystemExit:
         line = said.getvalue().strip().rpartition("\n")[2].partition(" error: ")[2]
     except InputError as error:
@@ -188,28 +209,48 @@ def readable(name, read_images=data.read_images):
 def check(runs):
     """The runs with their steps, if their programs accept their flags and those of their folders.
 
-    Raises InputError for the first that does not, or whose folder is that of another run.
+    Raises InputError for the first that does not, whose folder is that of another run or has a run
+    on other images, or that is the same as one before it.
     """
-    checked = []
+    checked, names = [], {}
     for run in runs:
-        flags = json.loads(json.dumps(settings(run)))
-        for key, value in flags_of(run.job.folder).items():
-            longer = key == "steps" and flags.get(key, value) > value
+        flags, p = settings(run)
+        flags, config = json.loads(json.dumps(flags)), config_of(run.job.folder)
+        for key, value in config.get("flags", {}).items():
+            longer = key == "steps" and flags.get(key, value) > value and not p.keeps_steps
             if flags.get(key, value) != value and key not in MAY_DIFFER and not longer:
                 raise InputError(
                     f"--out: {run.job.folder} has --{key.replace('_', '-')} {value}, "
                     f"not {flags[key]}; choose another folder"
                 )
+        if data.is_file(flags["dataset"]) and config.get("data_sha256") not in (
+            None, data.seal(flags["dataset"])
+        ):  # fmt: skip
+            raise InputError(f"--out: {run.job.folder} is a run on another {flags['dataset']}; "
+                             "choose another folder")  # fmt: skip
+        one = json.dumps(flags | {"out": ""}, sort_keys=True)
+        if one in names:
+            name = Path(run.job.folder).name
+            raise InputError(f"--grid: {name} is the same run as {names[one]}; name it once")
+        names[one] = Path(run.job.folder).name
         checked.append(run._replace(job=run.job._replace(steps=flags["steps"])))
     return checked
 
 
-def flags_of(folder):
-    """The flags in the config.json of a run; {} if there is none that can be read."""
+def config_of(folder):
+    """The config.json of a run; {} if there is none that can be read."""
     try:
-        return json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))["flags"]
+        config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+        return config if isinstance(config["flags"], dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def measures(run):
+    """What the program of a run measures on validation: the bound, and what its Trainer adds."""
+    module = importlib.import_module(Path(run.job.command[0]).stem)
+    kinds = [x for x in vars(module).values() if isinstance(x, type) and issubclass(x, Trainer)]
+    return {"bound", *itertools.chain(*(kind.measures for kind in kinds))}
 
 
 # ------------------------------------------------------------------------------------ to run them
@@ -220,7 +261,8 @@ class Progress:
 
     def __init__(self, runs, processes):
         self.runs, self.processes, self.bars, self.next = runs, processes, {}, 0.0
-        self.states = [pool.look(run.job.folder, run.job.steps)[0] for run in runs]
+        states = [pool.look(run.job.folder, run.job.steps)[0] for run in runs]
+        self.states = ["new" if state == "failed" else state for state in states]  # tried again
         self.over = self.states.count("done")
 
     def ended(self, job, state, line):
@@ -279,12 +321,13 @@ def status(runs, args):
         print(f"{state:8} {steps:>9} of {run.job.steps}  {Path(run.job.folder).name}{what}")
     names = [state for state, _ in states]
     counts = [f"{names.count(state)} {state}" for state in dict.fromkeys(names)]
-    left = sweep_report.seconds_left(runs, names, args.processes)
+    again = [state if "running" in names or state != "failed" else "new" for state in names]
+    left = sweep_report.seconds_left(runs, again, args.processes)
     if "running" in names:
         if left is not None:
             end = time.strftime("%a %H:%M", time.localtime(time.time() + left))
         counts.append(f"{sweep_report.duration(left)} left" + (f", until {end}" if left else ""))
-    elif {*names} - {"done", "failed"}:
+    elif {*names} - {"done"}:
         counts.append(f"nothing is running; what is missing takes {sweep_report.duration(left)}")
     print(", ".join(counts))
 
@@ -295,16 +338,19 @@ def main(argv=None):
     words, flags = words[:cut], words[cut + 1 :]
     usage = "%(prog)s METHOD [METHOD …] [flags] [-- flags of the methods]"
     p = cli.Parser(__doc__, prog="sweep.py", usage=usage)
-    p.add_argument("methods", nargs="*", metavar="METHOD", help="rebar, or 'rloo --samples 4'")
+    p.add_argument("methods", nargs="*", metavar="METHOD", help="rebar, or 'rloo --samples 4'",
+                   type=kind(lambda text: words_of(text) and text,
+                             "like rebar or 'rloo --samples 4'"))  # fmt: skip
     p.flag("--seeds", "such as 0-4 or 0,3; default: 0", type=kind(seeds, "like 0-4 or 0,3"))
-    p.add_argument("--grid", action="append", metavar="FLAG=A,B,…", help="values to try",
+    p.add_argument("--grid", action="append", default=[], metavar="FLAG=A,B,…", help="to try",
                    type=kind(axis, "like lr=1e-3,3e-3, with different values"))  # fmt: skip
     p.flag("--out", "folder; default: runs/sweep-, and a code of what follows the --",
            type=lambda text: Path(cli.folder(text)).resolve(), metavar="DIR")  # fmt: skip
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     p.flag("--processes", "at a time on this machine; default: one a core", type=cli.COUNT)
     p.flag("--scheduler", "of a Dask cluster that does the runs", metavar="ADDRESS")
-    p.flag("--python", "that starts the runs", sys.executable, metavar="PATH")
+    p.flag("--python", "that starts the runs", sys.executable, metavar="PATH",
+           type=kind(program_of, "a program"))  # fmt: skip
     p.flag("--measure", "of validation, by which the best is chosen: bound, accuracy", "bound",
            metavar="NAME")  # fmt: skip
     what = p.add_mutually_exclusive_group()
@@ -315,14 +361,15 @@ def main(argv=None):
         p.error("METHOD: name one at least, such as rebar")
     if args.scheduler and args.processes:
         p.error("--processes: the workers of --scheduler say how many runs they take")
-    args.processes, args.seeds, args.grid = (
-        args.processes or cores,
-        args.seeds or [0],
-        args.grid or [],
-    )
+    args.processes, args.seeds = args.processes or cores, args.seeds or [0]
     code = hashlib.sha256(shlex.join(flags).encode()).hexdigest()[:8]
     args.out = args.out or data.ROOT / "runs" / f"sweep-{code}"
-    runs = check(expand(p, args, flags))
+    runs = expand(p, args, flags)
+    for run in runs:
+        if args.measure not in measures(run):
+            there = ", ".join(sorted(measures(run)))
+            p.error(f"--measure: {run.method} has no {args.measure}; it has {there}")
+    runs = check(runs)
     if args.dry_run:
         for run in runs:
             state, _ = pool.look(run.job.folder, run.job.steps)

@@ -6,6 +6,7 @@ over many steps have a tiny --lr: they see the same bits, and their averages of 
 
 import contextlib
 import csv
+import json
 import subprocess
 import sys
 
@@ -123,6 +124,18 @@ def test_checkpoints_are_interchangeable(tmp_path):
         if name == "same":
             for key in whole[0].keys() - {"seconds"}:
                 assert np.array_equal(arrays[key], whole[0][key]), key
+
+
+def test_early_stop_ends_with_the_best_of_a_compiled_run(tmp_path):
+    """At a learning rate that destroys the model: what is reported is an earlier evaluation."""
+    pytest.importorskip("jax")
+    words = ["gumbel_softmax", *CLASSES, "--hidden", 8, "--early-stop", "--lr", 0.5, "--compile"]
+    words += ["--steps", 8, "--log-every", 2, "--eval-every", 2]
+    _, rows = trained(tmp_path / "run", *words)
+    bounds = [float(row["valid_bound"]) for row in rows]
+    assert max(bounds) > bounds[-1] + 0.3
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["valid_bound"] == pytest.approx(max(bounds))
 
 
 def test_blocks_of_any_length_make_the_same_steps(tmp_path):

@@ -326,6 +326,8 @@ def test_the_best_parameters_are_kept_through_resume_and_ctrl_c_in_the_last_eval
             np.testing.assert_allclose([file["params"], file["best_params"]], [[steps], [2]])
             assert file["best_bound"] == 3
     assert [float(row["valid_bound"]) for row in read_log(tmp_path / "run")] == [1, 3, 2, 2.5]
+    shorter = json.loads((tmp_path / "run" / "summary-3.json").read_text())
+    assert (shorter["steps"], summary["steps"]) == (3, 4)  # the summary of the shorter run stays
     with pytest.raises(M.common.InputError, match="has all its 4 steps"):
         M.run.fit(Scripted(scripted_args(tmp_path / "run", 4, resume=True)))
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 
+import dvae_sharp
 import numpy as np
 import proofs
 import pytest
@@ -316,6 +317,63 @@ def test_the_best_is_chosen_by_validation_among_those_with_the_most_seeds():
     assert best({"1": [(None, 0)], "2": [(None, 0)]}) == []
 
 
+def test_bounds_on_other_images_are_not_compared():
+    """One best for each value of a flag that says on what is judged."""
+    rows, runs = made_up({"1": [(-3.0, -9.0)], "2": [(-4.0, -1.0)]})
+    values = [(("dataset", name),) for name in ("a", "b")]
+    runs = [run._replace(values=v + run.values) for v in values for run in runs]
+    found = sweep_report.points([*rows, *rows], runs, "bound")
+    assert [row["values"] for row in found if row["best"]] == [
+        (("dataset", name), ("lr", "1")) for name in "ab"
+    ]
+
+
+def test_csv_keeps_the_values_of_the_grid_and_the_figure_has_the_runs_that_are_done(
+    tmp_path, monkeypatch
+):
+    """A summary with an entry of the same name; and a run that failed beside one that is done."""
+    values = (("labels", "1"),)
+    runs = [logged(tmp_path / name, "m", seed, 10, 2.5, 10)._replace(values=values)
+            for seed, name in enumerate("ab")]  # fmt: skip
+    (tmp_path / "a" / "summary.json").write_text(
+        '{"labels": 10, "steps": 10, "valid_bound": -1.0, "seconds": 2.5}'
+    )
+    rows = sweep_report.collect(runs)
+    assert [row["labels"] for row in rows] == ["1", "1"]
+    drawn, band = [], sweep_report.band
+    monkeypatch.setattr(
+        sweep_report, "band", lambda runs, key: (drawn.append(len(runs)), band(runs, key))[1]
+    )
+    title = []
+    look = lambda figure, path: title.append(figure.axes[0].get_title(loc="left"))
+    monkeypatch.setattr(sweep_report.figures, "save", look)
+    sweep_report.write(tmp_path, runs, "bound")
+    assert set(drawn) == {1}
+    assert title == ["mean ± standard error of 1 seeds"]
+
+
+def test_what_failed_before_counts_as_missing(tmp_path, capsys):
+    """In the time that --status tells, and in that of a sweep that tries it again."""
+    folder = tmp_path / "reinforce-seed=0"
+    logged(folder, "reinforce", 0, 10, 20.0, 100)
+    (tmp_path / "reinforce-seed=0.txt").write_text("host\nno!\nexit code 1\n")
+    words = "reinforce --processes 1 -- --steps 100"
+    sweep.main(command(words.replace(" --", " --status --", 1), tmp_path))
+    out = capsys.readouterr().out
+    assert "failed          10 of 100  reinforce-seed=0  no!" in out
+    assert "1 failed, nothing is running; what is missing takes 3 min" in out
+    run = sweep.Run("reinforce", (), 0, pool.Job((), str(folder), 100))
+    assert sweep.Progress([run], 1).states == ["new"]
+
+
+def test_the_reason_of_a_failure_comes_last(tmp_path):
+    """Also if rows of the table were printed before, to a file as here."""
+    code, _, err = done("reinforce --grid lr=2e36 -- --steps 20 --log-every 1", tmp_path)
+    assert code == 1
+    assert "reinforce-lr=2e36-seed=0: reinforce.py: stopped at step 1; " in err
+    assert len(sweep_report.read_log(tmp_path / "reinforce-lr=2e36-seed=0")["step"]) == 1
+
+
 def test_mean_and_standard_error():
     (row,) = sweep_report.points(*made_up({"1": [(-1.0, 0.0), (-2.0, 0.0), (-6.0, 0.0)]}), "bound")
     mean, error = row["valid_bound"]
@@ -363,12 +421,20 @@ def test_seconds_left_and_the_band(tmp_path):
         ("''", "'' cannot be swept"),
         ("rebar --seeds 3-1", "--seeds: '3-1' has to be like"),
         ("rebar --seeds 1,1", "--seeds: '1,1' has to be like"),
+        ("rebar --seeds 4-0,1", "--seeds: '4-0,1' has to be like"),
         ("rebar --seeds -1", "--seeds: "),
         ("rebar --grid lr", "--grid: 'lr' has to be like"),
         ("rebar --grid lr=1,,2", "--grid: 'lr=1,,2' has to be like"),
         ("rebar --grid lr=1,1", "--grid: 'lr=1,1' has to be like"),
         ("rebar --grid lr=1 --grid lr=2", "--grid: lr is given twice"),
         ("rebar --grid seed=1,2", "--seed: give --seeds"),
+        ("rebar --grid 'lr=1, 1'", "--grid: 'lr=1, 1' has to be like"),
+        ("'rloo --samples 4' --grid samples=2", "--samples: --grid says what it is"),
+        ("rebar --grid lr=1 -- --lr=2", "--lr=2: --grid says what it is"),
+        ('"rloo --samples \'4"', "has to be like rebar or 'rloo --samples 4'"),
+        (f"'rloo {' '.join(['--samples 4'] * 30)}'", "would have too long a name"),
+        ("rebar --python no-such-python", "--python: 'no-such-python' has to be a program"),
+        ("unordered", "'unordered' cannot be swept"),
         ("rebar rebar", "name each method once"),
         ("rebar -- --out x", "--out: is that of the sweep"),
         ("rebar -- --resume=x", "--resume=x: a sweep resumes by itself"),
@@ -392,6 +458,10 @@ def test_bad_flags(words, message, tmp_path, capsys):
     ("words", "message"),
     [
         ("nvil rebar --grid temperature=.1", "nvil: unrecognized arguments: --temperature .1"),
+        (
+            "rebar --grid lr=1e-3,.001",
+            "--grid: rebar-lr=.001-seed=0 is the same run as rebar-lr=1e-3-",
+        ),
         ("rebar --grid lr=1e-3,-1", "rebar: argument --lr: '-1' has to be a number above 0"),
         ("rebar -- --as-released", "rebar: --as-released: it has no effect with --layers 1"),
         ("rebar --grid nonlinear=off,on -- --activation leaky-relu", "--activation: of the layers"),
@@ -413,7 +483,7 @@ def test_flags_that_a_method_refuses_are_refused_before_anything_starts(
 
 def test_the_folder_of_another_run_is_refused(tmp_path):
     """Other flags, or more steps than asked for; more steps may be asked for."""
-    flags = sweep.settings(sweep.Run("rebar", (), 0, pool.Job(
+    flags, _ = sweep.settings(sweep.Run("rebar", (), 0, pool.Job(
         (str(proofs.METHODS / "rebar.py"), *SMALL.split(), "--steps", "30", "--seed", "0"), "x",
     )))  # fmt: skip
     fake(tmp_path / "rebar-seed=0", files={"config.json": json.dumps({"flags": flags})})
@@ -427,11 +497,97 @@ def test_the_folder_of_another_run_is_refused(tmp_path):
             sweep.main(command(f"rebar --dry-run -- --steps 30 {words}", tmp_path))
 
 
-def test_a_measure_that_no_run_has(swept):
-    words = WORDS.replace("1e-2,1e38", "1e-2").replace(" -- ", " --measure accuracy -- ")
-    code, _, err = done(words, swept[0])
-    assert code == 2
-    assert "--measure: 'accuracy' is not among what the runs have: ['bound']" in err
+def test_a_measure_that_no_run_has_is_refused_before_anything_starts(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        sweep.main(command("reinforce --measure acuracy", tmp_path / "sweep"))
+    assert "--measure: reinforce has no acuracy; it has bound" in capsys.readouterr().err
+    assert sweep.measures(sweep.Run("", (), 0, pool.Job(("semi_supervised.py",), ""))) == {
+        "bound", "accuracy"
+    }  # fmt: skip
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_runs_on_another_file_are_refused(tmp_path):
+    """A file of the same name whose images have changed since the first run."""
+    images, words = tmp_path / "mine.npz", "reinforce -- --steps 2 --dataset"
+    train = np.random.default_rng(0).integers(0, 2, (50, 16), dtype=np.uint8)
+    np.savez(images, train=train)
+    code, out, _ = done(f"{words} {images}", tmp_path / "sweep")
+    assert code == 0
+    assert "the data have no test images: what is called test here is validation" in out
+    sweep.main(command(f"{words} {images}".replace(" --", " --dry-run --", 1), tmp_path / "sweep"))
+    np.savez(images, train=1 - train)
+    with pytest.raises(InputError, match=r"--out: \S+-seed=0 is a run on another \S+mine.npz"):
+        sweep.main(command(f"{words} {images}", tmp_path / "sweep"))
+
+
+def test_a_run_whose_rate_depends_on_its_length_is_not_made_longer(tmp_path, capsys):
+    """dvae_sharp.py, alone and in a sweep; the same number of steps may be said again."""
+    small = "--width 4 --chains 10 --sweeps 1 --ais-chains 4 --ais-temperatures 3 --test-samples 2"
+    words = f"dvae_sharp -- {small} --eval-samples 2 --batch-size 50 --no-plots --steps"
+    mine, _, flags = words.partition(" -- ")
+    line = lambda steps: [mine, "--out", str(tmp_path), "--", *flags.split(), steps]
+    sweep.main(line("2"))
+    sweep.main(line("2"))
+    with pytest.raises(InputError, match="has --steps 2, not 3; choose another folder"):
+        sweep.main(line("3"))
+    with pytest.raises(SystemExit):
+        dvae_sharp.main(["--resume", f"{tmp_path}/dvae_sharp-seed=0", "--steps", "3"])
+    assert "--steps: a resumed run keeps its 2, as its learning" in capsys.readouterr().err
+
+
+def test_what_is_in_the_folder_of_a_run_stays(tmp_path):
+    """A file or a folder that no run wrote fails this run only, by name, and is not removed."""
+    notes, inner = tmp_path / "reinforce-seed=0" / "notes.md", tmp_path / "reinforce-seed=1" / "x"
+    inner.mkdir(parents=True)
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    code, _, err = done("reinforce --seeds 0-2 --processes 1 -- --steps 2", tmp_path)
+    assert code == 1
+    assert notes.read_text() == "mine"
+    assert inner.is_dir()
+    assert "reinforce-seed=0 has no checkpoint, but notes.md; remove it to start anew" in err
+    assert "reinforce-seed=1 has no checkpoint, but x; remove it" in err
+    assert (tmp_path / "reinforce-seed=2" / "summary.json").exists()
+
+
+def test_what_happens_to_a_job_stops_no_other(tmp_path):
+    """An error of the machine, here a name that no file can have, fails its run."""
+    program = tmp_path / "program.py"
+    program.write_text("import os, sys; os.mkdir(sys.argv[2])\n"
+                       "open(sys.argv[2] + '/summary.json', 'w').write('{}')")  # fmt: skip
+    jobs = [pool.Job((str(program),), str(tmp_path / name), None, sys.executable, str(tmp_path))
+            for name in ("x" * 300, "good")]  # fmt: skip
+    ends = {job.folder: (state, line) for job, state, line in pool.here(jobs, 1) if job}
+    assert ends[jobs[0].folder][0] == "failed"
+    assert "too long" in ends[jobs[0].folder][1]
+    assert ends[jobs[1].folder] == ("done", "")
+
+
+def test_flags_that_may_change_do_when_a_run_goes_on(tmp_path):
+    """--log-every; and what the program printed before it was stopped stays in its output."""
+    flags = [*SMALL.split(), "--steps", 30, "--log-every", 3, "--seed", 0]
+    folder = tmp_path / "reinforce-seed=0"
+    assert run("reinforce", *flags, "--out", folder, code=INTERRUPT)[0] == 130
+    folder.with_name(f"{folder.name}.txt").write_text("host\nearlier\nexit code 130\n")
+    code, *_ = done("reinforce -- --steps 30 --log-every 5", tmp_path)
+    assert code == 0
+    steps = sweep_report.read_log(folder)["step"]
+    assert steps == [3, 6, 9, 12, 15, 20, 25, 30]
+    lines = folder.with_name(f"{folder.name}.txt").read_text().splitlines()
+    assert lines[1:5] == ["host", "earlier", "exit code 130", "-- again:"]
+    assert lines[-1] == "exit code 0"
+
+
+def test_a_log_that_was_cut(tmp_path):
+    """Half a row, as a full disk leaves one, and what a power cut leaves, are not rows."""
+    run = logged(tmp_path / "a", "m", 0, 10, 2.5, 20)
+    with open(tmp_path / "a" / "log.csv", "a") as file:
+        file.write("12,-1.0,\n\0\0\0\n13")
+    assert sweep_report.read_log(tmp_path / "a") == {
+        "step": [10], "valid_bound": [-1], "seconds": [2.5]
+    }  # fmt: skip
+    assert sweep_report.steps_done(run) == (10, 2.5)
 
 
 def test_values_of_the_grid_become_flags(tmp_path, capsys):
@@ -452,10 +608,14 @@ def test_the_long_measurements_are_made_this_way(tmp_path, monkeypatch):
     folders = runs.train_all(commands, tmp_path / "runs")
     facts = runs.facts(commands["good"], folders["good"])
     assert (facts["command"], facts["steps"]) == (f"python {commands['good']}", 2)
+    bad = f"methods/reinforce.py {SMALL} --steps 9 --lr 1e38"
     with pytest.raises(RuntimeError, match=r"^not done: \S+/bad$"):
-        runs.train_all({"bad": "methods/reinforce.py --steps x", **commands}, tmp_path / "runs")
-    assert "x" in (tmp_path / "runs" / "bad.txt").read_text()
+        runs.train_all({"bad": bad, **commands}, tmp_path / "runs")
+    assert "is not finite" in (tmp_path / "runs" / "bad.txt").read_text()
     assert runs.facts(commands["good"], folders["good"]) == facts
+    for words, message in (("--layers 2", "--layers 1, not 2"), ("--stepps 2", "--stepps")):
+        with pytest.raises(InputError, match=message):
+            runs.train_all({"good": f"{commands['good']} {words}"}, tmp_path / "runs")
 
 
 def test_the_tables_of_long_runs_show_what_is_not_finished(tmp_path, monkeypatch):

@@ -66,6 +66,7 @@ class Parser(argparse.ArgumentParser):
     """Errors in one line; and flags that are given but not read are refused (see `unread`)."""
 
     given = frozenset()  # the flags on the command line, as the user wrote them
+    keeps_steps = False  # what a run does depends on --steps, so that it cannot be made longer
 
     def __init__(self, description, **options):
         layout = argparse.RawDescriptionHelpFormatter
@@ -233,6 +234,9 @@ def parse(p, argv=None):
         if is_file(args.dataset) and not os.path.exists(args.dataset):
             p.error(f"--resume: its images, {args.dataset}, are not there; if the file was moved, "
                     "say --dataset and its new name")  # fmt: skip
+        if p.keeps_steps and args.steps != flags["steps"]:
+            p.error(f"--steps: a resumed run keeps its {flags['steps']}, as its learning rate "
+                    "depends on them; start anew for more")  # fmt: skip
         for key in flags.keys() - RESUME_MAY_CHANGE:
             moved = key == "dataset" and is_file(args.dataset) and is_file(flags[key])
             if getattr(args, key) != flags[key] and not moved:
@@ -287,7 +291,7 @@ class Unbroken(io.FileIO):
 
 
 def take_output():
-    """Have an output that can say anything: where a letter is missing it prints a ? for it."""
+    """Have an output that says every line at once, and anything: a ? where a letter is missing."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed, as by >&-
@@ -296,8 +300,7 @@ def take_output():
         with contextlib.suppress(AttributeError, OSError, ValueError):  # not a file, as in pytest
             stream.flush()
             buffer = io.BufferedWriter(Unbroken(stream.fileno(), "w", closefd=False))
-            by_line = name == "stderr" or stream.isatty()
-            text = io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=by_line)
+            text = io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=True)
             setattr(sys, name, text)
 
 

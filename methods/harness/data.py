@@ -27,6 +27,7 @@ class Dataset(NamedTuple):
     shape: tuple
     verified: bool = True  # the checksums of the files it was made from were the published ones
     sha256: str = ""  # of a user's own file
+    own_test: bool = True  # False: there are no test images, and `test` is `valid`
 
     @property
     def train_mean(self):
@@ -77,8 +78,8 @@ def read_images(name):
     """The arrays of data/<name>.npz, or of a user's own FILE.npz, as data/README.md describes them.
 
     They are train, valid, test, levels, shape, perhaps labels; `notes` says in words what an own
-    file left out and `fill` filled in. Raises InputError, with the name of file and key, if the
-    file is missing or is not what is described there.
+    file left out and `fill` filled in, `own_test` whether it has test. Raises InputError, with the
+    name of file and key, if the file is missing or is not what is described there.
     """
     own, get = is_file(name), f"get it with 'python data/download.py {name}'"
     path = Path(name) if own else ROOT / "data" / f"{name}.npz"
@@ -188,7 +189,8 @@ def with_splits(arrays):
             arrays[key.replace("train", "valid")] = arrays[key][-n:]
             arrays[key] = arrays[key][:-n]
         arrays["notes"].append(f"has no valid: the last {n} images of train are taken")
-    if "test" not in arrays:
+    arrays["own_test"] = "test" in arrays
+    if not arrays["own_test"]:
         for key in {"valid", "labels_valid"} & arrays.keys():
             arrays[key.replace("valid", "test")] = arrays[key]
         arrays["notes"].append("has no test: valid is taken")
@@ -225,8 +227,13 @@ def load_dataset(name, dynamic=False):
     return Dataset(
         name=name, levels=grey["levels"] if dynamic else 1, shape=files[0]["shape"], **splits,
         verified=all(bool(file.get("verified", not is_file(name))) for file in files),
-        sha256=hashlib.sha256(Path(name).read_bytes()).hexdigest() if is_file(name) else "",
+        sha256=seal(name) if is_file(name) else "", own_test=all(f["own_test"] for f in files),
     )  # fmt: skip
+
+
+def seal(path):
+    """The SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def fixed_bits(file):

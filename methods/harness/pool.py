@@ -1,9 +1,10 @@
 """Many runs of our programs, several at a time: on this machine, or on a cluster that Dask leads.
 
 What is known of a run is in files that every machine sees: its folder, and beside it FOLDER.txt.
-That has the command, all that the program printed, and its exit code; it is touched every SIGN
-seconds while the program lives. A run is done if its folder has a summary, and can be resumed if it
-has a checkpoint. `work` is all that happens on a worker; it needs only the standard library.
+That has the command, all that the program has printed, also at earlier starts, and its exit code.
+It is touched every SIGN seconds while the program lives. A run is done if its folder has a summary,
+and can be resumed if it has a checkpoint. `work` is all that happens on a worker; it needs only the
+standard library.
 """
 
 import contextlib
@@ -26,15 +27,9 @@ from common import InputError
 SIGN, POLL, PATIENCE = 2, 0.5, 600  # seconds
 TRIES = 4
 STALE = {True: 20, False: 330}  # seconds without a sign of a program that ran on this host or not
-STOPPED = {
-    "0",
-    "129",
-    "130",
-    "143",
-    "-1",
-    "-2",
-    "-15",
-}  # exit codes of a program that can go on, if any
+# Exit codes of a program that can go on, if any.
+STOPPED = {"0", "129", "130", "143", "-1", "-2", "-15"}
+BEGUN = {"config.json", "lock"}  # files of a run that was hardly begun
 TAIL = 4000  # bytes of what a program printed that are searched for its last line
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # How a program is started: it stops as by Ctrl-C, which saves, when whoever started it is gone,
@@ -133,19 +128,23 @@ def work(job, unwanted=lambda: False):
         if not os.path.exists(path):
             return "failed", f"{host} does not see {path}, which all workers have to share"
     if os.path.exists(f"{folder}/checkpoint.npz"):
-        flags = ["--resume", folder, *(["--steps", str(steps)] if steps else [])]
+        flags += ["--resume", folder, *(["--steps", str(steps)] if steps else [])]
     else:
-        if os.path.exists(f"{folder}/log.csv"):
-            return "failed", f"{folder} has a log and no checkpoint; remove it to start anew"
-        for file in os.listdir(folder) if os.path.isdir(folder) else ():  # it was hardly begun
+        there = os.listdir(folder) if os.path.isdir(folder) else []
+        others = [x for x in there if x not in BEGUN and not x.endswith(".partial")]
+        if others:
+            return "failed", f"{folder} has no checkpoint, but {others[0]}; remove it to start anew"
+        for file in there:
             os.remove(f"{folder}/{file}")
         flags += ["--out", folder]
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(folder)
-    output = f"{folder}.txt"
-    with open(output, "w") as file:
-        print(f"{host} {time.strftime('%F %T')} {shlex.join([program, *flags])}", file=file)
-        file.flush()
+    output, before = f"{folder}.txt", ""
+    with contextlib.suppress(FileNotFoundError), open(output, errors="replace") as file:
+        before = file.read()
+    with open(output, "w", errors="replace") as file:
+        line = f"{host} {time.strftime('%F %T')} {shlex.join([program, *flags])}"
+        print(line, *([f"{before}-- again:"] if before else []), sep="\n", file=file, flush=True)
         process = subprocess.Popen(
             [python, "-u", "-c", KEEPER, output, program, *flags], cwd=cwd, stdin=subprocess.PIPE,
             stdout=file, stderr=file, env={**os.environ, **dict.fromkeys(THREADS, "1")},
@@ -174,7 +173,8 @@ def here(jobs, processes):
         try:
             while futures:
                 for future in wait(futures, 1, FIRST_COMPLETED).done:
-                    yield futures.pop(future), *future.result()
+                    job, error = futures.pop(future), future.exception()
+                    yield job, *(("failed", str(error)) if error else future.result())
                 yield None, "", ""
         finally:
             stopping.set()

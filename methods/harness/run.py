@@ -51,9 +51,11 @@ def fit(trainer, complete=None):
     folder = claim(args)
     with Lock(folder) as lock:
         rows = resume(trainer, folder) if args.resume else []
-        (folder / "summary.json").unlink(missing_ok=True)  # of fewer steps
+        with contextlib.suppress(FileNotFoundError):  # the summary of fewer steps
+            (folder / "summary.json").rename(folder / f"summary-{trainer.step_count}.json")
         data = trainer.data
-        write_config(folder, args, data_verified=data.verified, data_sha256=data.sha256)
+        facts = {"data_verified": data.verified, "data_sha256": data.sha256}
+        write_config(folder, args, **facts, data_has_test=data.own_test)
         first = trainer.last_row + 1
         writer = writer_class(str(folder), purge_step=first) if writer_class else None
         on = f"go on with: python {sys.argv[0]} --resume {folder}"

@@ -1,11 +1,10 @@
 """What a sweep found: a row a run, means over the seeds, the best of the grid, curves."""
 
+import contextlib
 import csv
 import json
 import math
 from itertools import groupby
-
-from common import InputError
 
 from harness import figures
 from harness.pool import look
@@ -14,17 +13,25 @@ from harness.runfolder import write_rows
 import numpy as np
 
 LOG_VARIANCE = "log_grad_variance"
+# Flags that say of which images and samples a bound is: bounds with others cannot be compared.
+JUDGED_BY = {"dataset", "task", "eval-samples", "static-binarization", "dynamic-binarization"}
 
 
 def read_log(folder):
-    """The columns of a run's log as lists of numbers, nan where it has none; {} without a log."""
-    try:
-        with open(f"{folder}/log.csv", encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError:
-        return {}
-    keys = rows[0] if rows else ()
-    return {key: [float(row[key] or "nan") for row in rows] for key in keys}
+    """The columns of a run's log as lists of numbers, nan where it has none; {} without a log.
+
+    A row that is cut short or no numbers, as a full disk or a power cut leaves one, is left out.
+    """
+    rows = []
+    with contextlib.suppress(OSError), open(
+        f"{folder}/log.csv", encoding="utf-8", errors="replace", newline=""
+    ) as file:
+        for row in csv.DictReader(line.replace("\0", "?") for line in file):
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                numbers = {key: math.nan if x == "" else float(x) for key, x in row.items()}
+                if math.isfinite(numbers["step"] + numbers["seconds"]):
+                    rows.append(numbers)
+    return {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
 
 
 def steps_done(run):
@@ -76,7 +83,8 @@ def collect(runs):
         if state == "done":
             with open(f"{run.job.folder}/summary.json", encoding="utf-8") as file:
                 summary = json.load(file)
-            row |= {k: x for k, x in summary.items() if isinstance(x, (int, float))}
+            numbers = {k: x for k, x in summary.items() if isinstance(x, (int, float))}
+            row = row | numbers | row  # the flags of the grid stay what they are
         rows.append(row)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return [{key: row.get(key, "") for key in keys} for row in rows]
@@ -93,7 +101,8 @@ def points(rows, runs, measure):
     """A dict a method and point of the grid, in the order of the runs: its means over the seeds.
 
     "best" is true for the point of each method with the highest valid_<measure> among those that
-    have the most seeds done. The test images have no say in it.
+    have the most seeds done; if the grid has a flag of JUDGED_BY, for one at each value of it. The
+    test images have no say in it.
     """
     measures = [f"valid_{measure}", f"test_{measure}", "test_log_likelihood", LOG_VARIANCE]
     found = []
@@ -107,15 +116,20 @@ def points(rows, runs, measure):
             row[key] = mean(numbers) if numbers and len(numbers) == len(done) else None
         found.append(row)
     for row in found:
-        rivals = [r for r in found if r["method"] == row["method"] and r[measures[0]]]
+        rivals = [r for r in found if contest(r) == contest(row) and r[measures[0]]]
         most = max((r["done"] for r in rivals), default=0)
         rivals = [r for r in rivals if r["done"] == most]
         row["best"] = bool(rivals) and row is max(rivals, key=lambda r: r[measures[0]][0])
     return found
 
 
+def contest(row):
+    """Those rows of `points` that agree in this can be compared."""
+    return row["method"], *(pair for pair in row["values"] if pair[0] in JUDGED_BY)
+
+
 def table(found):
-    """Lines of text: the point chosen for each method; then, if there are others, the whole grid
+    """Lines of text: the points chosen for each method; then, if there are others, the whole grid
     with the chosen marked by *."""
     axes = [name for name, _ in found[0]["values"]]
     known = ("method", "values", "done", "seeds", "best")
@@ -171,18 +185,22 @@ def look_of(method):
     return known[-1] if known else method
 
 
-def plot(path, runs, found, measure):
+def plot(path, rows, runs, found, measure):
     """sweep.png: validation and log variance against step and seconds, mean ± standard error.
 
-    A curve a method, of its best point; of all its points while none is done.
+    A curve a method, of its best point; of all its points while none is done. Of the runs that are
+    done, or of all that have begun while none is.
     """
-    chosen = {row["method"] for row in found if row["best"]}
-    found = [row for row in found if row["best"] or row["method"] not in chosen]
+    chosen = {contest(row) for row in found if row["best"]}
+    found = [row for row in found if row["best"] or contest(row) not in chosen]
+    done, seeds = {row["folder"] for row in rows if row["state"] == "done"}, set()
     names = [look_of(row["method"]) for row in found]
     keys = {f"valid_{measure}": f"validation {measure}", LOG_VARIANCE: "log variance"}
     figure, axes = figures.new_figure(2, 5.2, 3.2, rows=2)
     for k, row in enumerate(found):
         mine = [run for run in runs if (run.method, run.values) == (row["method"], row["values"])]
+        mine = [run for run in mine if run.job.folder in done] or mine
+        seeds.add(sum(bool(read_log(run.job.folder)) for run in mine))
         name = names[k] if names.count(names[k]) == 1 else row["method"]
         label = ", ".join([row["method"], *(f"{key} {value}" for key, value in row["values"])])
         for (key, y_label), pair in zip(keys.items(), (axes[:2], axes[2:])):
@@ -196,22 +214,25 @@ def plot(path, runs, found, measure):
                                       linewidth=0)  # fmt: skip
     for axis in axes:
         figures.label_curves(axis)
-    seeds = sorted({row["done"] for row in found})
-    note = f"mean ± standard error of {' or '.join(map(str, seeds))} seeds"
+    note = f"mean ± standard error of {' or '.join(map(str, sorted(seeds)))} seeds"
     axes[0].set_title(note, loc="left", size=8.5)
     figures.save(figure, path)
 
 
 def write(folder, runs, measure):
-    """results.csv and sweep.png in the folder of the sweep; the lines of the table.
-
-    Raises InputError if the runs that are done have no such measure.
-    """
+    """results.csv and sweep.png in the folder of the sweep; the lines of the table."""
     rows = collect(runs)
     write_rows(folder / "results.csv", rows)
-    there = [key.removeprefix("valid_") for key in rows[0] if key.startswith("valid_")]
-    if there and measure not in there:
-        raise InputError(f"--measure: '{measure}' is not among what the runs have: {there}")
     found = points(rows, runs, measure)
-    plot(folder / "sweep.png", runs, found, measure)
-    return table(found)
+    plot(folder / "sweep.png", rows, runs, found, measure)
+    notes = ["the data have no test images: what is called test here is validation"]
+    return table(found) + notes * any(not has_test(run) for run in runs)
+
+
+def has_test(run):
+    """Whether the images of a run have a test split of their own, by its config.json, if any."""
+    try:
+        with open(f"{run.job.folder}/config.json", encoding="utf-8") as file:
+            return json.load(file).get("data_has_test", True)
+    except (OSError, ValueError):
+        return True

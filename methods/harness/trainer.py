@@ -148,6 +148,9 @@ class Trainer:
                 for present, best in zip((self.flat_params, self.flat_aux), self.best):
                     present[...], best[...] = best.copy(), present.copy()
 
+        self.sync()
+        if self.compiled:
+            self.compiled.state = None  # from here on the arrays of this object have it
         try:
             exchange()
             yield

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "methods"))
 
+import sweep
 from harness import figures, pool
 from PIL import Image
 
@@ -16,15 +17,17 @@ ROOT = Path(__file__).resolve().parents[2]
 def train_all(commands, folder, at_once=2):
     """Run `commands`, a dict from name to command, into folder/name; returns {name: folder}.
 
-    Raises RuntimeError if one fails, once the others are done.
+    Raises RuntimeError if one fails, once the others are done; InputError, before anything starts,
+    if a command is bad or its folder is that of another.
     """
     folders, failed = {name: folder.resolve() / name for name in commands}, []
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = []
+    runs = []
     for name, command in commands.items():
         program, *flags = command.split()
-        jobs.append(pool.Job((str(ROOT / program), *flags), str(folders[name]), cwd=str(ROOT)))
-    for job, state, line in pool.here(jobs, at_once):
+        job = pool.Job((str(ROOT / program), *flags), str(folders[name]), cwd=str(ROOT))
+        runs.append(sweep.Run(name, (), 0, job))
+    for job, state, line in pool.here([run.job for run in sweep.check(runs)], at_once):
         if job:
             print(f"{Path(job.folder).name}: {state} {line}", flush=True)
             failed += [job.folder] * (state != "done")
