@@ -48,8 +48,8 @@ from harness.trainer import Trainer
 from tqdm import tqdm
 
 METHODS = Path(__file__).resolve().parent
-NOT_SWEPT = {"common", "categorical", "check", "compare", "sweep", "rbm",
-             "unordered"}  # no validation to choose
+# These have no validation to choose by.
+NOT_SWEPT = {"common", "categorical", "check", "compare", "sweep", "rbm", "unordered"}
 OURS = {"--out": "is that of the sweep, before the --", "--seed": "give --seeds before the --",
         "--resume": "a sweep resumes by itself", "--toy": "a toy has no validation",
         "--bias-check": "it is no training", "--help": "ask the method",

@@ -23,9 +23,10 @@ def read_log(folder):
     A row that is cut short or no numbers, as a full disk or a power cut leaves one, is left out.
     """
     rows = []
-    with contextlib.suppress(OSError), open(
-        f"{folder}/log.csv", encoding="utf-8", errors="replace", newline=""
-    ) as file:
+    with (
+        contextlib.suppress(OSError),
+        open(f"{folder}/log.csv", encoding="utf-8", errors="replace", newline="") as file,
+    ):
         for row in csv.DictReader(line.replace("\0", "?") for line in file):
             with contextlib.suppress(ValueError, TypeError, AttributeError):
                 numbers = {key: math.nan if x == "" else float(x) for key, x in row.items()}
