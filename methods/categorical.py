@@ -8,7 +8,7 @@ of shape (batch, N, K). Nothing here estimates a gradient; gumbel_softmax.py doe
 import itertools
 import math
 
-from common import InputError, gradients, shaped, softplus, stop_gradient, value_of
+from common import InputError, gradients, shaped, softplus, stop_gradient, uniforms, value_of
 
 import autograd.numpy as np
 from autograd.extend import defjvp, defvjp, primitive
@@ -107,10 +107,9 @@ def check_logits(logits):
 def check_samples(logits, u, v):
     """logits (D, K), u and v (n, D, K), checked for `gradient_samples`."""
     logits = check_logits(logits)
-    u = shaped("u", u, n=None, D=len(logits), K=logits.shape[1])
-    v = shaped("v", v, n=len(u), D=len(logits), K=logits.shape[1])
-    inside = lambda w: np.clip(w, np.finfo(w.dtype).tiny, 1 - np.finfo(w.dtype).epsneg)
-    return logits, inside(u), inside(v)
+    axes, low = {"D": len(logits), "K": logits.shape[1]}, "tiny"
+    u = uniforms("u", u, low, n=None, **axes)
+    return logits, u, uniforms("v", v, low, n=len(u), **axes)
 
 
 def exact_gradient(f, logits):

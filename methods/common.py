@@ -37,20 +37,29 @@ def one_of(name, value, choices):
 
 
 def shaped(name, value, **axes):
-    """The value as floats with axes of these sizes (None: any). Raises InputError, also for NaN."""
-    value = np.asarray(value)
-    value = value if value.dtype in (np.float32, np.float64) else value.astype(np.float64)
-    fits = all(size in (None, n) for size, n in zip(axes.values(), value.shape))
-    if value.ndim != len(axes) or not fits or np.isnan(value).any():
-        right = ", ".join(axis if n is None else f"{axis} = {n}" for axis, n in axes.items())
-        raise InputError(f"{name}: has to be numbers of shape ({right}), not {value.shape} or NaN")
+    """The value as floats with axes of these sizes (None: any), or a finite number; InputError."""
+    right = ", ".join(axis if n is None else f"{axis} = {n}" for axis, n in axes.items())
+    right = f"numbers of shape ({right})" if axes else "a finite number"
+    try:
+        value = np.asarray(value)
+        if value.dtype.kind in "cmMSU":  # complex numbers, dates, words
+            raise TypeError(f"it is of type {value.dtype}")
+        value = value if value.dtype in (np.float32, np.float64) else value.astype(np.float64)
+    except (TypeError, ValueError) as error:  # or lists of several lengths
+        raise InputError(f"{name}: has to be {right} ({error})") from error
+    fits = value.size and all(size in (None, n) for size, n in zip(axes.values(), value.shape))
+    sound = not np.isnan(value).any() if axes else np.all(np.isfinite(value))
+    if value.ndim != len(axes) or not fits or not sound:
+        raise InputError(f"{name}: has to be {right}, not {value.shape if axes else value} or NaN")
     return value
 
 
-def uniforms(name, value, **axes):
-    """As `shaped`, and kept so far inside (0, 1) that logit(u) and logit(1 − u) are finite."""
+def uniforms(name, value, low="epsneg", **axes):
+    """As `shaped`, and kept so far inside (0, 1), from finfo's `low` on, that logs are finite."""
     w = shaped(name, value, **axes)
-    return np.clip(w, np.finfo(w.dtype).epsneg, 1 - np.finfo(w.dtype).epsneg)
+    if np.min(w) < 0 or np.max(w) > 1:
+        raise InputError(f"{name}: has to be uniforms, from 0 to 1; it is noise of another kind")
+    return np.clip(w, getattr(np.finfo(w.dtype), low), 1 - np.finfo(w.dtype).epsneg)
 
 
 def check_samples(logits, u, v, **samples):
@@ -125,30 +134,17 @@ def affine(h, W, b):
 
 
 # The derivatives of `times` and `outer` are again `times` and `outer`, so any order is at hand.
-defvjp(
-    times,
-    lambda ans, h, W: lambda g: times(g, anp.transpose(W)),
-    lambda ans, h, W: lambda g: outer(h, g),
-)
-defvjp(
-    outer,
-    lambda ans, h, g: lambda G: times(g, anp.transpose(G)),
-    lambda ans, h, g: lambda G: times(h, G),
-)
-defvjp(
-    affine,
-    lambda ans, h, W, b: lambda g: times(g, anp.transpose(W)),
-    lambda ans, h, W, b: lambda g: outer(h, g),
-    lambda ans, h, W, b: lambda g: anp.sum(_rows(g), axis=0),
-)
+defvjp(times, lambda ans, h, W: lambda g: times(g, anp.transpose(W)),
+       lambda ans, h, W: lambda g: outer(h, g))  # fmt: skip
+defvjp(outer, lambda ans, h, g: lambda G: times(g, anp.transpose(G)),
+       lambda ans, h, g: lambda G: times(h, G))  # fmt: skip
+defvjp(affine, lambda ans, h, W, b: lambda g: times(g, anp.transpose(W)),
+       lambda ans, h, W, b: lambda g: outer(h, g),
+       lambda ans, h, W, b: lambda g: anp.sum(_rows(g), axis=0))  # fmt: skip
 defjvp(times, lambda g, ans, h, W: times(g, W), lambda g, ans, h, W: times(h, g))
 defjvp(outer, lambda G, ans, h, g: outer(G, g), lambda G, ans, h, g: outer(h, G))
-defjvp(
-    affine,
-    lambda g, ans, h, W, b: times(g, W),
-    lambda g, ans, h, W, b: times(h, g),
-    lambda g, ans, h, W, b: anp.broadcast_to(g, ans.shape),
-)
+defjvp(affine, lambda g, ans, h, W, b: times(g, W), lambda g, ans, h, W, b: times(h, g),
+       lambda g, ans, h, W, b: anp.broadcast_to(g, ans.shape))  # fmt: skip
 
 
 @primitive
@@ -164,16 +160,12 @@ def bernoulli_log_prob(x, logits):
     return np.sum((x - (logits > 0)) * logits, axis=-1) - np.sum(np.log(products), axis=-1)
 
 
-defvjp(
-    bernoulli_log_prob,
-    lambda ans, x, logits: unbroadcast_f(x, lambda g: g[..., None] * logits),
-    lambda ans, x, logits: unbroadcast_f(logits, lambda g: g[..., None] * (x - sigmoid(logits))),
-)
-defjvp(
-    bernoulli_log_prob,
-    lambda g, ans, x, logits: anp.sum(g * logits, axis=-1),
-    lambda g, ans, x, logits: anp.sum(g * (x - sigmoid(logits)), axis=-1),
-)
+defvjp(bernoulli_log_prob,
+       lambda ans, x, logits: unbroadcast_f(x, lambda g: g[..., None] * logits),
+       lambda ans, x, logits: unbroadcast_f(
+           logits, lambda g: g[..., None] * (x - sigmoid(logits))))  # fmt: skip
+defjvp(bernoulli_log_prob, lambda g, ans, x, logits: anp.sum(g * logits, axis=-1),
+       lambda g, ans, x, logits: anp.sum(g * (x - sigmoid(logits)), axis=-1))  # fmt: skip
 
 
 @primitive
@@ -185,12 +177,8 @@ def log_mean_exp(x, axis):
         return np.log(np.mean(np.exp(x - top), axis=axis)) + np.squeeze(top, axis)
 
 
-defvjp(
-    log_mean_exp,
-    lambda ans, x, axis: (
-        lambda g: anp.expand_dims(g / x.shape[axis], axis) * anp.exp(x - anp.expand_dims(ans, axis))
-    ),
-)
+defvjp(log_mean_exp, lambda ans, x, axis: lambda g: anp.expand_dims(g / x.shape[axis], axis)
+       * anp.exp(x - anp.expand_dims(ans, axis)))  # fmt: skip
 
 
 def mlp(params, h, activation=tanh, layer=affine):
@@ -269,8 +257,8 @@ def _backward(scalar, params, roots):
                 pending[parent] = add_outgrads(pending.get(parent), g)
     if not reached:
         warnings.warn("Output seems independent of input.", stacklevel=3)
-    return [reached[r] if r in reached else np.zeros(np.shape(p), getattr(p, "dtype", None))
-            for r, p in zip(roots, params)]  # fmt: skip
+    zeros = lambda p: np.zeros(np.shape(p), getattr(p, "dtype", None))
+    return [reached[r] if r in reached else zeros(p) for r, p in zip(roots, params)]
 
 
 def jvp(f, inputs, direction):
@@ -296,13 +284,23 @@ def draw_noise(rng, batch, units, dtype):
 
 
 def value_of(f, b):
-    """f(b), checked: floats, one a row of b. Raises InputError naming f for anything else."""
+    """f(b), checked: finite floats, one a row of b. Raises InputError naming f if it is not."""
+    if isinstance(b, np.ndarray):
+        b = b.view()
+        b.flags.writeable = False
     try:
         value = f(b)
     except TypeError as error:
         raise InputError(f"f: {error}; write it with autograd.numpy, for floats") from error
-    if np.shape(value) != (len(b),) or np.asarray(getval(value)).dtype.kind != "f":
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise InputError("f: writes into its argument; it has to leave b as it is") from error
+    plain = np.asarray(getval(value))
+    if plain.shape != (len(b),) or plain.dtype.kind != "f":
         raise InputError(f"f: has to return floats of shape (n,) = ({len(b)},), not {value!r:.80}")
+    if not np.all(np.isfinite(plain)) and np.all(np.isfinite(getval(b))):
+        raise InputError(f"f: returned {plain[~np.isfinite(plain)][0]}; it has to be finite")
     return value
 
 

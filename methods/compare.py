@@ -55,7 +55,7 @@ from harness import cli, figures, paired
 from harness.bias_test import one_bit_nodes
 from harness.runfolder import open_run, write_rows
 from harness.streams import NOISE, stream
-from harness.toy import outcomes, pair_cells
+from harness.toy import few_outcomes, outcomes, pair_cells
 from harness.run import train
 from harness.userfile import load_estimator
 
@@ -77,16 +77,15 @@ METHODS = {
     "VIMCO": (vimco.estimate, vimco.init_aux),
     "LocalDisARM": (partial(disarm.estimate, bound=True), disarm.init_aux),
     "RELAX": (relax.estimate, relax.init_aux),
-    "DoubleCV": (
-        partial(rodeo.estimate, estimator="double-cv"),
-        partial(rodeo.init_aux, estimator="double-cv"),
-    ),
+    "DoubleCV": tuple(partial(function, estimator="double-cv")
+                      for function in (rodeo.estimate, rodeo.init_aux)),
     "RODEO": (rodeo.estimate, rodeo.init_aux),
-}
+}  # fmt: skip
 BIASED = {"Concrete", "ST", "ReinMax"}
 ADDED = set()  # by --add
 OTHER_OBJECTIVE = {"VIMCO", "LocalDisARM"}  # the bound of K samples
 TOGETHER = {"RLOO", "DoubleCV", "RODEO", *OTHER_OBJECTIVE}  # use an image's rows together
+SAMPLED = {"DisARM", *TOGETHER}  # their estimate wants to know --samples
 COLUMNS = (*paired.COLUMNS, "ms")
 DRAWS = 20_000  # of the toy, for the measured variance
 REBARS = ("REBAR", "DynamicREBAR")
@@ -114,11 +113,8 @@ def init_aux(rng, model, *, methods, options):
     params, K = model.init(rng), len(methods)
     averages = [np.zeros(sum(p.size for p in params), model.dtype) for _ in methods]
     own = [METHODS[name][1](rng, model, **options.get(name, {})) for name in methods]
-    tables = [
-        np.zeros((K, len(COLUMNS))),
-        np.zeros((len(params), K)),
-        np.zeros((len(params), K, K)),
-    ]
+    shapes = (K, len(COLUMNS)), (len(params), K), (len(params), K, K)
+    tables = [np.zeros(shape) for shape in shapes]
     return [np.array([0, *map(len, own)]), *tables, *averages, *itertools.chain(*own)]
 
 
@@ -317,9 +313,10 @@ def plot_toy(path, rows):
 
 def add(path, toy):
     """Put the estimator of a user's file into TOY or METHODS, under the file's name."""
-    name, function, init = load_estimator(path, toy, {*METHODS, *TOY})
+    name, function, init, samples = load_estimator(path, toy, {*METHODS, *TOY})
     (TOY if toy else METHODS)[name] = function if toy else (function, init or reinforce.init_aux)
     ADDED.add(name)
+    SAMPLED.update([name] * samples)
     BIASED.add(name)  # whether it is or not: μ is to be known without it
 
 
@@ -327,7 +324,7 @@ def settings(args):
     """The keywords that the flags give to the init_aux, and to the estimate, of each method."""
     relaxed = {"relaxation": args.relaxation} if args.relaxation else {}
     keys = ("conditional", "control_variate", "as_released")
-    options = {name: {"samples": args.samples} for name in ("DisARM", *TOGETHER)}
+    options = {name: {"samples": args.samples} for name in SAMPLED}
     options |= dict.fromkeys(REBARS, relaxed | {key: getattr(args, key) for key in keys})
     options["Concrete"] = relaxed | {"temperature": args.temperature}
     options["RELAX"] = {"conditional": args.conditional}
@@ -338,7 +335,7 @@ def settings(args):
 def main(argv=None):
     p = cli.parser("compare", __doc__, steps=2000, samples=2, compiled=False,
                    read_by_toy=("--samples", "--seed", "--no-plots"))  # fmt: skip
-    p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", choices=[*METHODS])
+    p.flag("--follow", "whose gradient moves the parameters", "SimpleMuProp", metavar="NAME")
     p.flag("--methods", "comma-separated; default: all", metavar="A,B,…")
     p.flag("--temperature", "T of Concrete, the first T of REBAR and RELAX; default: 0.5",
            type=cli.POSITIVE)  # fmt: skip
@@ -358,14 +355,15 @@ def main(argv=None):
         p.unread("with --control-variate joint", "--as-released")
     if args.toy:
         p.unread("with --toy", "--follow", "--methods", *READ_BY)
-        if args.samples > 12:
-            p.error("--samples: the toy enumerates all their outcomes; 12 at most")
+        few_outcomes(args.samples)
         return compare_toy(args)
     usual = [name for name in METHODS if args.samples > 1 or name not in TOGETHER]
     methods = list(dict.fromkeys(args.methods.split(",") if args.methods else usual))
-    for name in methods:
+    for flag, name in [("--methods", name) for name in methods] + [("--follow", args.follow)]:
         if name not in METHODS:
-            p.error(f"--methods: '{name}' is unknown; choose from {','.join(METHODS)}")
+            p.error(f"{flag}: '{name}' is unknown; choose from {','.join(METHODS)}")
+    for name in ADDED.difference(methods):
+        p.error(f"--add: {name} is not among --methods; name it there, too")
     if args.follow not in methods:
         if "--follow" in p.given:
             p.error(f"--follow: {args.follow} has to be among --methods {args.methods}")

@@ -29,7 +29,7 @@ import sys
 from functools import partial
 
 # common before numpy: it chooses the number of BLAS threads
-from common import InputError, gradients, log_mean_exp, stop_gradient
+from common import InputError, gradients, log_mean_exp, shaped, stop_gradient
 from harness import cli
 from harness.data import load_dataset
 from harness.diagnostics import bias_check
@@ -269,10 +269,13 @@ def gradient_samples(log_joint, mu, log_sigma, eps, estimator="dreg", **options)
     alpha and cv. Raises InputError, a ValueError, for other shapes, an estimator that is unknown,
     or one that needs more samples.
     """
-    if np.ndim(mu) != 1 or np.shape(log_sigma) != np.shape(mu):
-        raise InputError("log_sigma: mu and log_sigma have to be vectors of one length (D,)")
-    if np.ndim(eps) != 3 or np.shape(eps)[2:] != np.shape(mu):
-        raise InputError(f"eps: its shape has to be (n, K, {len(mu)}), not {np.shape(eps)}")
+    mu = shaped("mu", mu, D=None)
+    log_sigma = shaped("log_sigma", log_sigma, D=len(mu))
+    eps = shaped("eps", eps, n=None, K=None, D=len(mu))
+    if np.max(np.abs(log_sigma)) > 80:
+        raise InputError("log_sigma: has to be from -80 to 80, so that σ is a number")
+    if "alpha" in options:
+        options["alpha"] = float(shaped("alpha", options["alpha"]))
     check(estimator, eps.shape[1], "eps")
     sigma = np.exp(log_sigma)
 

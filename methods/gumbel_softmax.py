@@ -30,17 +30,8 @@ from functools import partial
 import reinmax
 import unordered
 import vimco
-from categorical import (
-    CategoricalToy,
-    check_samples,
-    conditional,
-    gumbel,
-    hard_sample,
-    log_density,
-    log_prob,
-    log_softmax,
-    sample,
-)
+from categorical import (CategoricalToy, check_samples, conditional, gumbel, hard_sample,
+                         log_density, log_prob, log_softmax, sample)  # fmt: skip
 from common import (  # before numpy: it chooses the number of BLAS threads
     Assign,
     InputError,
@@ -49,10 +40,11 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     log_mean_exp,
     mlp,
     one_of,
+    shaped,
     sigmoid,
     stop_gradient,
 )
-from concrete import positive
+from concrete import check_slope, positive
 from rebar import adaptive
 from harness import class_flags, cli
 from harness.data import load_dataset
@@ -325,6 +317,11 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
     one_of("estimator", estimator, ("gumbel-softmax", *reinmax.ESTIMATORS, "reinforce", "rebar"))
     logits, u, v = check_samples(logits, u, v)
     positive("temperature", temperature)
+    eta, baseline = shaped("eta", eta), shaped("baseline", baseline)
+    if estimator == "reinforce" and options:
+        raise InputError(f"{next(iter(options))}: estimator reinforce has no such option")
+    if estimator != "reinforce":
+        check_slope(f, np.exp(sample(logits, u, temperature)))
     tiled, x = [np.tile(logits, (len(u), 1, 1))], np.zeros((len(u), 0))  # a gradient per sample
     model, noise = CategoricalToy(f), [(u, v)]
     if estimator in reinmax.ESTIMATORS:

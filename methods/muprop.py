@@ -32,6 +32,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     hard_sample,
     init_mlp,
     mlp,
+    shaped,
     sigmoid,
     stop_gradient,
 )
@@ -143,7 +144,8 @@ def gradient_samples(f, logits, u, v, *, s0=1.0, s1=1.0, baseline=0.0, simple=Fa
     logits, u, v = check_samples(logits, u, v)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     model, x = Toy(f, len(logits)), np.zeros((len(u), 0))
-    s0, s1, baseline = (np.full((1, 1), value) for value in (s0, s1, baseline))
+    given = {"s0": s0, "s1": s1, "baseline": baseline}
+    s0, s1, baseline = (np.full((1, 1), shaped(*pair)) for pair in given.items())
     *_, (grads,) = muprop(model, [tiled], x, [(u, v)], s0, s1, baseline, simple=simple)
     return len(u) * grads
 

@@ -35,6 +35,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     hard_sample,
     init_mlp,
     mlp,
+    shaped,
     stop_gradient,
 )
 from harness import cli
@@ -119,7 +120,13 @@ def gradient_samples(f, logits, u, v, *, baseline=0.0):
     logits, u, v = check_samples(logits, u, v)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     x, model = np.zeros((len(u), 0)), Toy(f, len(logits))
-    aux = [np.zeros((0, 1)), np.zeros(1), np.zeros((1, 1)), np.full(1, baseline), *np.zeros((2, 1))]
+    aux = [
+        np.zeros((0, 1)),
+        np.zeros(1),
+        np.zeros((1, 1)),
+        np.full(1, shaped("baseline", baseline)),
+        *np.zeros((2, 1)),
+    ]
     _, (grads,), _ = estimate(model, [tiled], aux, x, [(u, v)])
     return len(u) * grads
 

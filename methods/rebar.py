@@ -288,6 +288,7 @@ def gradient_samples(f, logits, u, v, *, temperature=0.5, eta=1.0, baseline=0.0,
     x = np.zeros((len(u), 0))
     model = Toy(f, len(logits))
     positive("temperature", temperature)
+    eta, baseline = shaped("eta", eta), shaped("baseline", baseline)
     check_slope(f, sigmoid((logits + logit(u)) / temperature))
     _, (grads,) = rebar(model, [tiled], x, [(u, v)], temperature, eta, baseline, **options)
     return len(u) * grads

@@ -216,7 +216,7 @@ def gradient_samples(
     if not black_box:
         check_slope(f, sigmoid((logits + logit(u)) / temperature))
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
-    x, eta = np.zeros((len(u), 0)), None if black_box else [eta]
+    x, eta = np.zeros((len(u), 0)), None if black_box else [shaped("eta", eta)]
     _, (grads,) = relax(
         Toy(f, D), [tiled], x, [(u, v)], temperature, eta, rho, conditional=conditional
     )

@@ -36,8 +36,8 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
     gradients,
     one_of,
-    shaped,
     stop_gradient,
+    uniforms,
 )
 from harness import cli, figures
 from harness.runfolder import open_run
@@ -195,10 +195,10 @@ def gradient_samples(f, logits, u, v, *, estimator="unordered"):
     uniforms u and v (n, k, D, K); v is not used. Raises InputError, a ValueError, for other shapes.
     """
     logits = check_logits(logits)
-    u = shaped("u", u, n=None, k=None, D=len(logits), K=logits.shape[1])
-    shaped("v", v, n=len(u), k=u.shape[1], D=len(logits), K=logits.shape[1])
-    u = np.clip(u, np.finfo(u.dtype).tiny, 1 - np.finfo(u.dtype).epsneg)
+    axes, low = {"D": len(logits), "K": logits.shape[1]}, "tiny"
+    u = uniforms("u", u, low, n=None, k=None, **axes)
     n, k = u.shape[:2]
+    uniforms("v", v, low, n=n, k=k, **axes)
     rows = np.reshape(u, (n * k, *logits.shape))
     tiled = np.tile(logits, (n * k, 1, 1))
     _, (grads,), _ = estimate(

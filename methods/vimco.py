@@ -43,6 +43,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     gradients,
     hard_sample,
     log_mean_exp,
+    shaped,
     stop_gradient,
 )
 from harness import cli
@@ -139,6 +140,7 @@ def gradient_samples(f, logits, u, v, *, mean="geometric", ovis=None):
     for other shapes, K < 2, an unknown mean.
     """
     logits, u, v = check_samples(logits, u, v, K=None)
+    ovis = None if ovis is None else float(shaped("ovis", ovis))
     n, K, D = u.shape
     tiled = np.tile(logits, (n * K, 1))  # one row of logits per sample, so one gradient each
     model, x, flat = Toy(f, D), np.zeros((n * K, 0)), (n * K, D)

@@ -8,23 +8,23 @@ nbgrader's STUDENT/ASSIGNMENT/NAME.ipynb (FOLDER is then `submitted`, or the fol
 
 Setup, tools and checks, hidden tests included, are those of the solution notebook of the same
 name. From the student's notebook come the cells for answers, found by nbgrader's `grade_id`, and
-the imports, functions, classes and constants of cells that the student added. Nothing else of it
-is read: no output, no check, no kernel name. A bare expression, such as a print, is not run. Other
-lines outside of functions run again for each check.
+the imports, functions, classes and constants of cells that the student added, in their places.
+Nothing else of it is read: no output, no check, no kernel name. A bare expression, such as a print,
+is not run. Other lines outside of functions run again for each check. A cell that does not come to
+its end costs only its own points.
 
 The checks run in a process of their own (isolated.py), which never runs a student's code, so no
 answer can change the points. It cannot read the solutions either. (An answer that walks through
 Python's frames might see the numbers of a check.)
 
 The CSV has a row for each exercise: student, notebook, exercise, title, kind, points, maximum,
-status. Kind is "check" or "by hand"; points are empty where a derivation waits for a human.
+status. It is written student by student, to FILE.csv.partial until it is whole. Kind is "check" or "by hand"; points are empty where a derivation waits for a human.
 """
 
 import argparse
 import ast
 import contextlib
 import csv
-import io
 import json
 import os
 import re
@@ -43,6 +43,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 COLUMNS = ["student", "notebook", "exercise", "title", "kind", "points", "maximum", "status"]
 EMPTY = "nothing is here yet"
+KEY = re.compile(r'^KEY = "([\w.-]+)"', re.MULTILINE)
 
 
 def facts(cell):
@@ -90,19 +91,34 @@ def plain_python(source):
     """The code of a cell without magics that time or show something."""
     if re.match(r"\s*%%", source):
         source = source.lstrip().partition("\n")[2]
-    return TransformerManager().transform_cell(source)
+    try:
+        return TransformerManager().transform_cell(source)
+    except Exception:  # no Python, as with a wrong indentation: what runs it says so
+        return source
 
 
 def additions(source):
     """The imports, functions, classes and constants of a cell that a student added."""
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    constant = lambda x: isinstance(x, ast.Assign) and isinstance(x.value, ast.Constant)
     try:
         body = ast.parse(plain_python(source)).body
         body = [x for x in body if isinstance(x, kinds) or constant(x)]
-    except (SyntaxError, ValueError, RecursionError):
+        return "\n".join(map(ast.unparse, body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
-    return "\n".join(map(ast.unparse, body))
+
+
+def constant(statement):
+    """Whether it gives a name to a lambda, or to a number, a string, a list of these, …"""
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
+        return False
+    if isinstance(statement.value, ast.Lambda):
+        return True
+    try:
+        ast.literal_eval(statement.value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
 
 
 def task(solution, submission, key):
@@ -115,9 +131,10 @@ def task(solution, submission, key):
             continue
         if name is None:
             before.append(additions(cell.source))
-        elif name in known and facts(known[name]).get("solution"):
-            answers[name] = cell.source  # the last of several counts
-            added[name], before = before, []
+        elif name in known:
+            added[name], before = [*added.get(name, []), *before], []
+            if facts(known[name]).get("solution"):
+                answers[name] = cell.source  # the last of several counts
     cells = []
     for cell in solution.cells:
         if cell.cell_type != "code":
@@ -132,6 +149,8 @@ def task(solution, submission, key):
             continue
         source = source.replace(release.KEY, f"KEY = {key!r}")
         kind = "check" if facts(cell).get("grade") else "locked"
+        cells += [{"kind": "answer", "source": text} | entry | {"id": ""}
+                  for text in added.get(name, [])]  # fmt: skip
         cells.append({"kind": kind, "source": source} | entry)
     if any(before):  # functions below the last answer
         first = next(i for i, cell in enumerate(cells) if cell["kind"] == "answer")
@@ -184,8 +203,9 @@ def run_checks(cells, place, seconds):
         shutil.rmtree(desk, ignore_errors=True)
     found = {}
     for line in output.decode(errors="replace").splitlines():
-        result = json.loads(line)
-        found[result["id"]] = result["status"]
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # no line of isolated.py
+            result = json.loads(line)
+            found[result["id"]] = str(result["status"])
     checks = [cell["id"] for cell in cells if cell["kind"] == "check"]
     return {name: found.get(name, f"error: {last[0]}") for name in checks}
 
@@ -197,9 +217,16 @@ def grade(path, solution, key, place, seconds):
     except ValueError as error:
         rows = exercises(solution)
         return [row | {"points": 0, "status": f"error: {error}"} for row in rows]
-    given = {}
+    given, below, last = {}, set(), None  # `below`: cells under which the student wrote text
+    ours = {cell.source.strip() for cell in solution.cells} | {""}
     for cell in submission.cells:
-        given.setdefault(facts(cell).get("grade_id"), []).append(cell)
+        name = facts(cell).get("grade_id")
+        given.setdefault(name, []).append(cell)
+        if name is None and cell.cell_type == "markdown" and cell.source.strip() not in ours:
+            below.add(last)
+        last = name or last
+    keys = [found[1] for cell in submission.cells if (found := KEY.search(cell.source))]
+    other = [f"this notebook is of the key {name}" for name in keys[:1] if name != key]
     statuses = run_checks(task(solution, submission, key), place, seconds)
     rows = exercises(solution)
     answer = None  # the grade_id of the last cell for an answer
@@ -210,12 +237,12 @@ def grade(path, solution, key, place, seconds):
     for row in rows:
         name = row["exercise"]
         cells = given.get(answers[name], [])
-        notes = [] if cells else ["missing"]
+        notes = ([] if cells else ["missing"]) + other
         if len(cells) > 1:
             notes.append(f"{answers[name]} stands {len(cells)} times: the last one counts")
         if row["kind"] == "by hand":
             text = cells[-1].source.strip() if cells else ""
-            written = text not in ("", "YOUR ANSWER HERE")
+            written = text not in ("", "YOUR ANSWER HERE") or answers[name] in below
             row["points"] = "" if written else 0
             notes.insert(0, "waits for a human" if written else "empty")
         else:
@@ -236,7 +263,9 @@ def read(path):
             raise ValueError("the file has more than 50 MB")
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:  # what a broken file may lack
-            if not isinstance(cell.source, str) or not isinstance(facts(cell), dict):
+            if cell.get("cell_type") not in ("code", "markdown", "raw"):
+                raise ValueError("a cell without a type")
+            if not isinstance(cell.get("source"), str) or not isinstance(facts(cell), dict):
                 raise ValueError("a cell without text")
             if not isinstance(facts(cell).get("grade_id", ""), str):
                 raise ValueError("a grade_id that is no text")
@@ -249,9 +278,13 @@ def read(path):
 # ---------------------------------------------------------------------------------- submissions
 
 
+def place_of(folder):
+    """The folder that has a folder for each student, in the layout of nbgrader or the plain one."""
+    return folder / "submitted" if (folder / "submitted").is_dir() else folder
+
+
 def handed_in(folder):
-    """{student: [paths of notebooks]}, in the layout of nbgrader or the plain one."""
-    folder = folder / "submitted" if (folder / "submitted").is_dir() else folder
+    """{student: [paths of notebooks]}."""
     hidden = lambda path: any(part.startswith(".") for part in path.relative_to(folder).parts)
     students = sorted(p for p in folder.iterdir() if p.is_dir() and not hidden(p))
     found = {}
@@ -263,19 +296,25 @@ def handed_in(folder):
 
 
 def solution_of(path, solutions):
-    """The name of the solution for a file: the same name, else the most grade_ids in common."""
-    if path.name in solutions:
-        return path.name
+    """The name of the solution for a file: the same name, else the most grade_ids in common.
+
+    None for what has no exercise, as a chapter of the same name as its exercises.
+    """
     ids = lambda notebook: {facts(c).get("grade_id") for c in notebook.cells} - {None}
-    with contextlib.suppress(ValueError):
+    try:
         mine = ids(read(path))
+    except ValueError:
+        return path.name if path.name in solutions else None
+    if mine:
+        if path.name in solutions:
+            return path.name
         best = max(solutions, key=lambda name: len(ids(solutions[name]) & mine))
         if ids(solutions[best]) & mine:
             return best
     return None
 
 
-def rows_of(student, paths, solutions, wanted, key, place, seconds, bar):
+def rows_of(folder, student, paths, solutions, wanted, key, place, seconds, bar):
     """All rows of a student: an unknown or broken notebook gives rows with a status."""
     names, rows = {}, []
     row = {"student": one_line(student)}
@@ -288,15 +327,55 @@ def rows_of(student, paths, solutions, wanted, key, place, seconds, bar):
     for name in sorted(wanted):
         found = names.get(name, [])
         bar.set_postfix_str(f"{student} {name}"[:60])
+        status = "missing"
+        if len(found) > 1:
+            files = ", ".join(str(path.relative_to(folder / student)) for path in found)
+            status = one_line(f"error: handed in more than once: {files}")
+        graded = [x | {"points": 0, "status": status} for x in exercises(solutions[name])]
         if len(found) == 1:
-            graded = grade(found[0], solutions[name], key, place, seconds)
-        else:
-            status = "error: handed in more than once" if found else "missing"
-            blank = {"points": 0, "status": status}
-            graded = [x | blank for x in exercises(solutions[name])]
+            try:
+                graded = grade(found[0], solutions[name], key, place, seconds)
+            except Exception as error:  # of this notebook; all others are graded
+                status = one_line(f"error: {type(error).__name__}: {error}")
+                graded = [x | {"status": status} for x in graded]
         rows += [row | {"notebook": name} | x for x in graded]
         bar.update()
     return rows
+
+
+def check_solution(notebook):
+    """Raises ValueError for a solution notebook that cannot be graded by."""
+    answer, names = None, set()
+    for cell in notebook.cells:
+        mine = facts(cell)
+        name = mine.get("grade_id")
+        if name in names:
+            raise ValueError(f"two cells have the grade_id {name}")
+        names |= {name} - {None}
+        if mine.get("solution"):
+            answer = name
+            if cell.cell_type == "code":
+                try:
+                    defined(cell.source)
+                except SyntaxError as error:
+                    raise ValueError(f"cell {name}: {error}") from error
+        if mine.get("grade"):
+            if not isinstance(mine.get("points"), (int, float)):
+                raise ValueError(f"cell {name} has no points")
+            if answer is None:
+                raise ValueError(f"cell {name} has no cell for an answer before it")
+
+
+@contextlib.contextmanager
+def written(path):
+    """The file `path`, which is there only once it is whole, or else standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = Path(f"{path}.partial")
+    with open(partial, "w", encoding="utf-8", newline="") as file:
+        yield file
+    os.replace(partial, path)
 
 
 def main(argv=None):
@@ -322,6 +401,8 @@ def main(argv=None):
         p.error(f"FOLDER: {args.folder} is no folder")
     if not Path(args.solutions).is_dir():
         p.error(f"--solutions: {args.solutions} is no folder")
+    if args.out is not None and (not args.out.strip() or Path(args.out).is_dir()):
+        p.error(f"--out: '{args.out}' has to be a file to write to")
     if args.out and Path(args.out).exists() and not args.force:
         p.error(f"--out: {args.out} exists; name a new file, or add --force")
     if args.out and not Path(args.out).resolve().parent.is_dir():
@@ -331,33 +412,39 @@ def main(argv=None):
         try:
             read(path)
             solutions[path.name] = release.of_course(path, args.key)
+            check_solution(solutions[path.name])
         except ValueError as error:
             p.error(f"--solutions: {path.name}: {error}")
     if not solutions:
         p.error(f"--solutions: {args.solutions} has no notebooks")
-    students = handed_in(Path(args.folder))
+    folder = place_of(Path(args.folder))
+    students = handed_in(folder)
     if not any(students.values()):
         p.error(f"FOLDER: {args.folder} has no STUDENT/NAME.ipynb")
+    if loose := sorted(path.name for path in folder.glob("*.ipynb")):
+        p.error(f"FOLDER: {loose[0]} lies beside the students; put it into a folder of its student")
     wanted = {solution_of(path, solutions) for paths in students.values() for path in paths}
     wanted.discard(None)
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    table.writeheader()
     rows = []
-    with tempfile.TemporaryDirectory() as folder, tqdm(
-        total=len(students) * len(wanted), unit="notebook", disable=None
-    ) as bar:  # fmt: skip
-        place = room(Path(folder).resolve())
-        for student, paths in students.items():
-            rows += rows_of(student, paths, solutions, wanted, args.key, place, args.timeout, bar)
-    table.writerows(rows)
     try:
-        if args.out:
-            Path(args.out).write_text(text.getvalue(), encoding="utf-8", newline="")
-        else:
-            sys.stdout.write(text.getvalue())
+        with written(args.out) as file, tempfile.TemporaryDirectory() as scratch, tqdm(
+            total=len(students) * len(wanted), unit="notebook", disable=None
+        ) as bar:  # fmt: skip
+            table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+            table.writeheader()
+            place = room(Path(scratch).resolve())
+            for student, paths in students.items():
+                mine = rows_of(folder, student, paths, solutions, wanted, args.key, place,
+                               args.timeout, bar)  # fmt: skip
+                table.writerows(mine)
+                file.flush()
+                rows += mine
     except OSError as error:
-        p.error(f"--out: cannot write {args.out}: {error.strerror}")
+        where = args.out or "the standard output"
+        p.error(f"--out: cannot write {where}: {error.strerror}")
+    except KeyboardInterrupt:
+        done = f"; the rows so far are in {args.out}.partial" if args.out and rows else ""
+        p.exit(130, f"{p.prog}: stopped{done}\n")
     checks = sum(row.get("kind") == "check" for row in rows)
     still = sum(row.get("points") == "" for row in rows)
     print(f"{len(students)} students: {checks} checks, {still} answers wait for a human",

@@ -12,15 +12,18 @@ calls. A fork may not start processes, use the network, write outside of the wor
 open notebooks. Input and output: JSON, see `main`.
 """
 
+import _posixsubprocess
 import ast
 import builtins
 import contextlib
 import ctypes  # noqa: F401  before `lock`, which refuses it
 import json
 import os
+import re
 import resource
 import signal
 import socket  # noqa: F401
+import subprocess
 import sys
 import types
 from multiprocessing import Pipe
@@ -123,8 +126,15 @@ def lock(work):
             path = realpath(os.fsdecode(args[0]))
             if os.path.join(path, "").startswith(inside) or path == os.devnull:
                 return
-            if args[2] & writing or path.endswith(".ipynb") or path.startswith("/proc/"):
+            if (
+                args[2] & writing
+                or path.endswith(".ipynb")
+                or os.path.join(path, "").startswith("/proc/")
+                or os.path.isdir(path)  # it would open what lies below, by a name alone
+            ):
                 raise PermissionError(f"an answer may not open {path}")
+        elif event == "import" and args[0] == "_posixsubprocess":
+            raise PermissionError("an answer may not start processes")
         elif event.startswith(changes):
             for path in args:
                 if isinstance(path, (str, bytes)) and not realpath(os.fsdecode(path)).startswith(
@@ -132,25 +142,43 @@ def lock(work):
                 ):
                     raise PermissionError(f"an answer may not change {path}")
 
+    def refuse(*args):
+        raise PermissionError("an answer may not start processes")
+
+    _posixsubprocess.fork_exec = subprocess._fork_exec = refuse  # it has no audit event
     sys.addaudithook(hook)
 
 
 def run_answers(cells, names):
     """Run a student's cells in a namespace of its own; returns it and {name: error of its cell}.
 
-    Bare expressions (a print, a plot) are left out: they would run again for every fork.
+    Bare expressions (a print, a plot) are left out: they would run again for every fork. But those
+    that change what the cell defines, a method of it or autograd's defvjp and defjvp, are run.
     """
     errors = {}
     for source, defines in cells:
         try:
+            before = dict(names)
             for statement in ast.parse(source).body:
-                if not isinstance(statement, ast.Expr):
+                if not isinstance(statement, ast.Expr) or changes(statement.value, names, before):
                     exec(compile(ast.Module([statement], []), "answer", "exec"), names)
-        except NotImplementedError:
-            pass
+        except NotImplementedError as error:
+            if error.args:  # not that of a cell without an answer
+                errors |= dict.fromkeys(defines, f"{type(error).__name__}: {error}")
         except BaseException as error:
             errors |= dict.fromkeys(defines, f"{type(error).__name__}: {error}")
     return names, errors
+
+
+def changes(expression, names, before):
+    """Whether an expression calls defvjp, defjvp, or a method of what this cell has defined."""
+    if not isinstance(expression, ast.Call):
+        return False
+    name = expression.func
+    if isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name):
+        name = name.value.id
+        return name in names and names[name] is not before.get(name) and not callable(names[name])
+    return isinstance(name, ast.Name) and re.fullmatch(r"def[jv][vj]?p\w*", name.id) is not None
 
 
 def serve(connection, grader, first, number):
@@ -190,6 +218,8 @@ def serve(connection, grader, first, number):
 def call(grader, request, kept, errors):
     """What a request asks for: a value, what a function returns, or a product with its slope."""
     name = request["name"]
+    if name is None:  # only asked whether it lives
+        return None
     if isinstance(name, int):
         value = kept[name]
     elif isinstance(grader.local.get(name), Answer) or name not in grader.local:
@@ -336,7 +366,7 @@ class Grader:
             self.need_objects.add(answer.name)
             return self.ask(answer, args, kwargs, **what)
         if value in SAFE_ERRORS:
-            raise getattr(builtins, value)(more)
+            raise getattr(builtins, value)(*[more] * bool(more))
         raise RuntimeError(f"{value}: {more}")  # nothing that a check could take for its own
 
     def serving(self):
@@ -385,6 +415,22 @@ class Grader:
 
     # ---- cells
 
+    def probe(self):
+        """Leave the last answer out, for its error, if it does not come to its end: it would keep
+        every later check from running."""
+        try:
+            self.ask(Answer(self, None))
+            return
+        except OutOfTime:
+            why = f"it did not end within {self.seconds:g} s"
+        except RuntimeError as error:
+            why = str(error)
+        for fork in list(self.forks.values()):
+            self.end(fork)
+        self.server = None
+        self.answers[-1] = f"raise RuntimeError({why!r})", self.answers[-1][1]
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+
     def run(self, cell):
         """Run one cell; returns "" or what went wrong."""
         self.before = set(self.namespace)
@@ -394,6 +440,7 @@ class Grader:
                 self.answers.append((cell["source"], cell["names"]))
                 self.namespace |= {name: Answer(self, name) for name in cell["names"]}
                 self.before = set(self.namespace)
+                self.probe()
                 for name in cell["constants"]:
                     value = self.ask(self.namespace.pop(name), constant=True)
                     self.namespace[name] = value

@@ -113,19 +113,34 @@ def _without_solution(cell):
     return source if count or left else STUB
 
 
-def _unanswered(path):
-    """Whether a file is an exercise as this program writes it, with no answer to lose."""
+def _unanswered(path, solution):
+    """Whether a file is an exercise as this program writes it, with nothing of a student's to lose.
+
+    No cell may be added, and the cells for answers have the stub, and besides only lines that an
+    exercise of this key or of no key has.
+    """
     try:
         cells = nbformat.read(path, as_version=4).cells
+        keys = {"public", *re.findall(r'^KEY = "([\w.-]+)"', cells_text(cells), re.MULTILINE)}
+        ours = [cell for key in keys for cell in released(of_course(solution, key), key).cells]
     except Exception:  # nbformat has many errors for what is no notebook
         return False
+    new, known = {cell.get("id") for cell in ours}, {*cells_text(ours).splitlines()}
     answers = [cell for cell in cells if cell.metadata.get("nbgrader", {}).get("solution")]
-    empty = lambda cell: (
-        all(line in cell.source for line in STUB.splitlines())
-        if cell.cell_type == "code"
-        else cell.source == "YOUR ANSWER HERE"
-    )
-    return bool(answers) and all(map(empty, answers))
+
+    def empty(cell):
+        if cell.cell_type == "markdown":
+            return cell.source == "YOUR ANSWER HERE"
+        lines = set(cell.source.splitlines())
+        return all(line in cell.source for line in STUB.splitlines()) and lines <= known
+
+    others = [cell for cell in cells if not cell.metadata.get("nbgrader")]
+    mine = lambda cell: cell.get("id") in new or not set(cell.source.splitlines()) - known
+    return bool(answers) and all(map(empty, answers)) and all(map(mine, others))
+
+
+def cells_text(cells):
+    return "\n".join(cell.source for cell in cells)
 
 
 class Parser(argparse.ArgumentParser):
@@ -173,18 +188,20 @@ def write(paths, target, key, answers=False):
     exercises, make = {}, solved if answers else released
     for path in paths:
         try:
-            exercises[path.name] = nbformat.writes(make(of_course(path, key), key))
+            exercises[path.name] = make(of_course(path, key), key)
         except Exception as error:  # nbformat has many errors for a broken notebook
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ValueError(f"{path.name}: {reason}") from error
-    for name in exercises:
-        if (target / name).exists() and not _unanswered(target / name):
+    for path in paths:
+        name = path.name
+        if (target / name).exists() and not _unanswered(target / name, path):
             raise ValueError(f"--to: {target / name} would be lost: it is not an empty exercise")
     target.mkdir(parents=True, exist_ok=True)
-    for name, text in exercises.items():
+    for name, made in exercises.items():
         partial = target / f".{name}.partial"
         try:
-            partial.write_text(text + "\n", encoding="utf-8", newline="\n")
+            text = nbformat.writes(made) + "\n"
+            partial.write_text(text, encoding="utf-8", newline="\n")
             os.replace(partial, target / name)
         finally:
             partial.unlink(missing_ok=True)

@@ -62,7 +62,7 @@ def reinforce(f, logits, u, v, wrong=None):
     if wrong == "clipped":
         signal = np.clip(signal, -3, 3)
     if wrong == "rows normalised":
-        signal = (signal - signal.mean()) / signal.std()
+        signal = (signal - signal.mean()) / (signal.std() + 1e-8)
     if wrong == "signs squared":
         score = np.abs(score)
     if wrong == "bits in reverse":
@@ -330,7 +330,12 @@ AGAINST = [
     (["--against", "rebar:temperature"], "rebar:temperature needs a value, as in temperature=1"),
     (["--against", "rebar:temperature=abc"], "--against: rebar: '<' not supported between "),
     (["--against", "rebar:relaxation=soft"], "--against: rebar: relaxation: "),
-    (["--against", "rloo"], "not (200, 5) or NaN (--samples K makes them (n, K, D))"),
+    (["--against", "rloo"], "not (200, 5) or NaN (with --samples K)"),
+    (["--against", "reinforce", "--samples", "3"], "or NaN (leave --samples away)"),
+    (["--against", "reinforce", "--classes", "3"], "or NaN (leave --classes away)"),
+    (["--against", "muprop:simple=no"], "muprop:simple has to be true or false, not no"),
+    (["--against", "rebar:eta=1,eta=2"], "--against: eta is given twice"),
+    (["--against", "rebar:eta=1e999"], "eta: has to be a finite number"),
     (["--against", "unordered"], "--against: unordered: logits: "),
     (["--against", "reinforce", "--model"], "--model: not with --against"),
     (["--against", "reinforce", "--estimates", "999"], "--estimates: not with --against"),
@@ -732,6 +737,89 @@ def test_rows_that_share_noise_are_no_false_alarm_and_their_bias_is_found():
     assert not check.check(partial(own, bias=2.0), **case).unbiased
 
 
+def batch_baseline(f, logits, u, v, itself=False):
+    """The baseline is the mean over the rows of the call, but for the row itself or with it."""
+    b = (u < sigmoid(logits)) * 1.0
+    y = f(b)
+    baseline = y.mean() if itself else (y.sum() - y) / (len(y) - 1)
+    return (y - baseline)[:, None] * (b - sigmoid(logits))
+
+
+def mirrored(f, logits, u, v):
+    """The second half of the rows has 1 − u of the first."""
+    half = len(u) // 2
+    return reinforce(f, logits, np.concatenate([u[:half], 1 - u[:half]]), v)
+
+
+def with_own_noise(function):
+    rng = np.random.default_rng(7)  # which library.seed does not reach
+    return lambda f, logits, u, v: function(f, logits, rng.random(u.shape), v)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("bits", [1, 3])
+def test_rows_that_use_each_other(own, bits):
+    """They come a few at a time: unbiased for every number of rows passes, a bias of 1/n does not.
+
+    With 6,000 rows the commonest mistake, a baseline that contains the row itself, is hidden.
+    """
+    made = with_own_noise if own else lambda function: function
+    case = {"bits": bits, "only": "cubic", "estimates": 16_000}
+    for function in (batch_baseline, mirrored):
+        report = check.check(made(function), **case)
+        report.assert_unbiased()
+    assert "rows use each other, and came 4 at a time" in check.check(
+        made(batch_baseline), **case
+    ).verdict  # fmt: skip
+    wrong = check.check(made(partial(batch_baseline, itself=True)), **case)
+    assert not wrong.unbiased
+    assert "use each other" not in check.check(made(reinforce), **case).verdict
+
+
+def test_noise_that_rows_share_a_little_of_is_no_false_alarm():
+    """Too little to be seen in the small calls of the first look."""
+
+    def shared(f, logits, u, v):
+        return reinforce(f, logits, u, v) + 0.02 * np.random.randn(len(logits))  # noqa: NPY002
+
+    for seed in range(3):
+        check.check(shared, bits=2, only="cubic", at=2.0, seed=seed).assert_unbiased()
+
+
+def test_the_user_may_write_into_what_is_handed_out():
+    def writes(f, logits, u, v):
+        g = reinforce(f, logits, u, v)
+        logits -= 9.0
+        u[...] = v[...] = 0.5
+        return g
+
+    check.check(writes, bits=2, **QUICK).assert_unbiased()
+    check.against(writes, "reinforce", bits=2, only="cubic")  # draws no noise of its own
+
+    def estimate(model, params, aux, x, noise):
+        result = M.reinforce.estimate(model, params, aux, x, noise, baseline="none")
+        x *= 0
+        params[0] += 1
+        return result
+
+    plain = partial(M.reinforce.estimate, baseline="none")
+    check_model = partial(model_check.check_model, layers=(2,), estimates=16_000)
+    check_model(estimate, lambda rng, model: [], plain).assert_unbiased()
+
+
+def test_rounding_and_unseen_events_are_no_bias_of_a_model():
+    """float32; and weights of 15, with which nearly all bits are the same in every draw."""
+    plain = partial(M.reinforce.estimate, baseline="none")
+    for seed, dtype, scale in ((0, np.float32, 1), (0, np.float64, 30), (1, np.float64, 30)):
+        rng, _, _, x, label = model_check.belief_network(2, seed)
+        model = M.models.SBN(np.array([0.3, 0.5, 0.6]), 2, 2, dtype=dtype)
+        params = [(scale * p).astype(dtype) for p in model_check.belief_network(2, seed)[2]]
+        own = [(rng, model, params, x.astype(dtype), label)]
+        report = model_check.check_model(plain, lambda rng, model: [], plain, own=own,
+                                         estimates=16_000)  # fmt: skip
+        report.assert_unbiased()
+
+
 def test_evaluations_are_counted():
     """autograd evaluates f where it differentiates it."""
     for function, options, counts in (
@@ -753,7 +841,14 @@ def test_evaluations_are_counted():
         (lambda f, a, u, v: reinforce(f, a, np.random.default_rng(0).random(u.shape), v), {},
          "same in every call"),
         (lambda f, a, u, v: f(u[:, :2]), {}, r"f takes an array \(n, 5\) and was given \(256, 2\)"),
-        (reinforce, {"bits": 13}, "bits is 13: from 1 to 12"),
+        (reinforce, {"bits": 13}, "bits is 13: a whole number from 1 to 12"),
+        (reinforce, {"bits": 2.5}, "bits is 2.5: a whole number"),
+        (reinforce, {"bits": "5"}, "bits is '5': a whole number"),
+        (reinforce, {"estimates": 0}, "estimates is 0: a whole number from 256"),
+        (reinforce, {"classes": 0}, "classes is 0"),
+        (reinforce, {"seed": -1}, "seed is -1"),
+        (lambda f, a, u, v: reinforce(f, a, u, v) + 1e200, {}, r"returned 1e\+200 in element"),
+        (lambda f, a, u, v: reinforce(f, a, u, v) + 0j, {}, "of type complex128, not floats"),
         (reinforce, {"bits": 0}, "bits is 0"),
         (reinforce, {"samples": 0}, "samples is 0"),
         (reinforce, {"classes": 1}, "classes is 1"),
@@ -761,7 +856,8 @@ def test_evaluations_are_counted():
         (reinforce, {"target": "elbo"}, "target is 'elbo': choose from mean, bound"),
         (reinforce, {"backend": "tf"}, "backend is 'tf': choose from numpy, torch, jax"),
         (reinforce, {"only": "sine"}, "only is 'sine': choose from linear, quadratic"),
-        (reinforce, {"at": 3.0}, r"at is 3: choose from \[0.3, 2.0, 6.0\]"),
+        (reinforce, {"at": 3.0}, r"at is 3.0: choose from 0.3, 2.0, 6.0"),
+        (reinforce, {"at": "6"}, "at is '6': choose"),
         (reinforce, {"bits": 12, "classes": 4}, "16777216 outcomes"),
         (reinforce, {"samples": 12, "target": "bound"}, "fewer --bits, --classes or --samples"),
     ],
@@ -779,6 +875,7 @@ def test_errors_of_the_function_come_through():
 def test_bad_shapes_from_an_estimate():
     biased = partial(M.reinforce.estimate, baseline="none")
     wrong = {
+        "or above 1e100": lambda *args: (None, [g + 1e200 for g in biased(*args)[1]], []),
         "gradients of shapes": lambda *args: (None, biased(*args)[1][:-1], []),
         "not finite": lambda *args: (None, [g * np.nan for g in biased(*args)[1]], []),
         "aux_grads of shapes": lambda *args: (*biased(*args)[:2], [np.zeros(3)]),
@@ -930,6 +1027,8 @@ def test_a_file_that_cannot_be_run(text, last, tmp_path):
         ([], "name the FILE.py to check, or print an example with --template torch"),
         (["none.py"], "none.py is not a Python file"),
         (["none"], "'none' has to be FILE.py or FILE.py:FUNCTION"),
+        (["--template", "numpy", "--bits", 3], "--bits: it has no effect with --template"),
+        (["x.py", "--only", "sine"], "--only: invalid choice: 'sine' (choose from"),
         ([proofs.METHODS / "reinforce.py", "--model", "--bits", 3], "--bits: not with --model"),
         ([proofs.METHODS / "reinforce.py", "--template", "torch"], "--template: it takes no file"),
         ([proofs.METHODS / "reinforce.py", "--out", proofs.METHODS], "choose another folder"),

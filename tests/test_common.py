@@ -469,3 +469,85 @@ def test_log_mean_exp(rng):
 )  # fmt: skip
 def test_float32_is_kept_everywhere(monkeypatch, method, options, task, layers):
     proofs.float32_is_kept(M, monkeypatch, method, task, layers, **options)
+
+
+# ------------------------------------------------------- what gradient_samples and f are handed
+
+
+SHAPES = {name: (2,) if name in ("rloo", "vimco", "rodeo") else () for name in (
+    "reinforce", "rloo", "nvil", "vimco", "muprop", "disarm", "concrete", "reinmax", "rebar",
+    "relax", "rodeo")}  # fmt: skip
+SQUARES = lambda b: anp.sum((b - 0.45) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_noise_and_logits_are_checked(name, rng):
+    """Noise that is no uniform, none at all, and logits of other types, for every file of bits."""
+    samples, logits = getattr(M, name).gradient_samples, np.array([0.3, -1.0])
+    u, v = rng.random((2, 50, *SHAPES[name], 2))
+    assert np.all(np.isfinite(samples(SQUARES, logits, u, v)))
+    for arguments, message in (
+        ((logits, 5 * u - 2, v), "u: has to be uniforms, from 0 to 1"),
+        ((logits, u, v + 1), "v: has to be uniforms"),
+        ((logits, u[:0], v[:0]), "u: has to be numbers of shape"),
+        ((logits + 0j, u, v), "logits: has to be numbers of shape"),
+        ((["a", "b"], u, v), "logits: has to be numbers of shape"),
+        (([[1.0], [1.0, 2.0]], u, v), "logits: has to be numbers of shape"),
+        ((logits, u * np.nan, v), "u: has to be numbers of shape"),
+    ):
+        with pytest.raises(M.common.InputError, match=message):
+            samples(SQUARES, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("nvil", {"baseline": np.nan}), ("nvil", {"baseline": [1, 2]}), ("nvil", {"baseline": "a"}),
+        ("muprop", {"s0": np.nan}), ("muprop", {"s1": np.inf}), ("muprop", {"baseline": None}),
+        ("rebar", {"eta": np.nan}), ("rebar", {"baseline": np.nan}), ("relax", {"eta": np.inf}),
+        ("rodeo", {"alpha": np.inf}), ("vimco", {"ovis": "1"}), ("vimco", {"ovis": np.nan}),
+    ],
+)  # fmt: skip
+def test_numbers_among_the_options_are_checked(name, options, rng):
+    u, v = rng.random((2, 50, *SHAPES[name], 2))
+    (option,) = options
+    with pytest.raises(M.common.InputError, match=f"{option}: has to be a finite number"):
+        getattr(M, name).gradient_samples(SQUARES, np.zeros(2), u, v, **options)
+
+
+def test_an_f_that_writes_or_is_not_finite_is_refused(rng):
+    def writes(b):
+        b -= 0.45
+        return np.sum(b**2, axis=-1)
+
+    u, v = rng.random((2, 50, 2))
+    one_hot = rng.random((2, 50, 1, 3))
+    of_logs = lambda b: np.log(b[:, 0])  # −∞ for a bit that is 0
+    for f, message in ((writes, "f: writes into its argument"), (of_logs, "f: returned -inf")):
+        with pytest.raises(M.common.InputError, match=message), np.errstate(divide="ignore"):
+            M.common.exact_gradient(f, np.zeros(2))
+        with pytest.raises(M.common.InputError, match=message), np.errstate(divide="ignore"):
+            M.reinforce.gradient_samples(f, np.zeros(2), u, v)
+    jumps = lambda b: np.round(b[:, 0, 0])
+    for estimator in ("gumbel-softmax", "st", "rebar"):
+        with pytest.raises(M.common.InputError, match="f: has slope 0 wherever"):
+            M.gumbel_softmax.gradient_samples(
+                jumps, np.zeros((1, 3)), *one_hot, estimator=estimator
+            )
+    M.gumbel_softmax.gradient_samples(jumps, np.zeros((1, 3)), *one_hot, estimator="reinforce")
+    with pytest.raises(M.common.InputError, match="basline: estimator reinforce has no such"):
+        M.gumbel_softmax.gradient_samples(jumps, np.zeros((1, 3)), *one_hot, estimator="reinforce",
+                                          basline=1.0)  # fmt: skip
+    with pytest.raises(M.common.InputError, match="u: has to be uniforms"):
+        M.gumbel_softmax.gradient_samples(jumps, np.zeros((1, 3)), 9 * one_hot[0], one_hot[1])
+    log_joint = lambda z: -anp.sum(z**2, axis=-1)
+    eps = rng.standard_normal((4, 3, 2))
+    for arguments, message in (
+        ((np.full(2, np.nan), np.zeros(2), eps), "mu: "),
+        ((np.zeros(2), np.zeros(3), eps), "log_sigma: "),
+        ((np.zeros(2), np.full(2, 1e4), eps), "log_sigma: has to be from -80 to 80"),
+        ((np.zeros(2), np.zeros(2), eps[0]), "eps: "),
+    ):  # fmt: skip
+        with pytest.raises(M.common.InputError, match=message):
+            M.dreg.gradient_samples(log_joint, *arguments)
+    M.dreg.gradient_samples(log_joint, [0, 0], [0, 0], eps.tolist())

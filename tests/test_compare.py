@@ -357,6 +357,57 @@ def test_add_to_the_toy(tmp_path):
         assert float(row["variance"]) == pytest.approx(square - exact**2, abs=1e-9)
 
 
+WRONG = {  # a file, and what is said of it
+    "init": ("def init_aux(rng, model): return 1 / 0\n" "def estimate(*args): pass",
+             "ZeroDivisionError: division by zero"),
+    "two": ("def estimate(model, params, aux, x, noise): return 0, params",
+            "two.py: estimate has to return a bound, gradients and gradients of aux"),
+    "shape": ("def estimate(model, params, aux, x, noise): return 0, [p.T for p in params], []",
+              "(6, 64), (64,)], not [(6, 64), (6,), (6,), (64, 6), (64,)]"),
+    "nan": ("def estimate(model, params, aux, x, noise):\n"
+            "    return 0, [p + float('nan') for p in params], []",
+            "nan.py: estimate has to return gradients that are finite"),
+}  # fmt: skip
+WRONG_TOYS = {
+    "noise": ("import numpy as np\ndef gradient_samples(f, logits, u, v): "
+              "return np.random.random(u.shape)", "has to return the same for the same u and v"),
+    "flat": ("def gradient_samples(f, logits, u, v): return u[:, 0]", "the shape (n, D) = ("),
+    "nan": ("def gradient_samples(f, logits, u, v): return u + float('nan')", "what is finite"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "toy"), [*((n, 0) for n in WRONG), *((n, 1) for n in WRONG_TOYS)])
+def test_what_an_added_estimator_returns_is_checked(name, toy, tmp_path):
+    text, message = (WRONG_TOYS if toy else WRONG)[name]
+    (tmp_path / f"{name}.py").write_text(f"{text}\n", "utf-8")
+    flags = ["--toy"] if toy else [*SMALL, "--methods", f"REINFORCE,NVIL,{name}"]
+    code, _, err = run("compare", *flags, "--add", tmp_path / f"{name}.py", "--out",
+                       tmp_path / "run")  # fmt: skip
+    assert code == 2
+    assert message in err
+
+
+def test_an_added_estimator_harms_no_other_and_gets_the_samples(tmp_path):
+    """It writes into all that it is given, and it may be followed."""
+    (tmp_path / "mine.py").write_text(
+        "import reinforce\n"
+        "def estimate(model, params, aux, x, noise, samples=1):\n"
+        "    assert samples == 2\n"
+        "    result = reinforce.estimate(model, params, aux, x, noise)\n"
+        "    for a in (*params, x, *(a for pair in noise for a in pair)):\n"
+        "        a[...] = 9\n"
+        "    return result\n", "utf-8"
+    )  # fmt: skip
+    flags = [*SMALL, "--methods", "REINFORCE,mine,NVIL", "--follow", "mine", "--steps", 3]
+    code, _, err = run("compare", *flags, "--add", tmp_path / "mine.py", "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    last = read_log(tmp_path / "run")[-1]
+    assert float(last["variance/mine"]) == pytest.approx(float(last["variance/REINFORCE"]))
+    short = [*SMALL, "--methods", "REINFORCE,NVIL", "--add", tmp_path / "mine.py"]
+    code, _, err = run("compare", *short, "--out", tmp_path / "without")
+    assert (code, "--add: mine is not among --methods; name it there, too" in err) == (2, True)
+
+
 def test_bad_files_to_add(tmp_path):
     error = mine(tmp_path / "error.py", "1 / 0")
     late = tmp_path / "late.py"

@@ -138,7 +138,22 @@ SQUARES = {
     "kills": ("import os\ndef square(x):\n    os.kill(os.getppid(), 9)", 0, "os.kill"),
     "stops an iteration": ("def square(x):\n    raise StopIteration", 0, "StopIteration"),
     "loops": ("def square(x):\n    while True:\n        pass", 0, "timeout"),
-    "loops above": ("while True:\n    pass", 0, "timeout"),
+    "loops above": ("while True:\n    pass", 0, "it did not end within 6 s"),
+    "loops below": ("def square(x):\n    return x * x\nk = 0\nwhile k < 10:\n    k = 0", 0,
+                    "it did not end within 6 s"),
+    "exits below": ("import os\ndef square(x):\n    return x * x\nos._exit(3)", 0,
+                    "ended the Python process"),
+    "wrong indentation": ("def square(x):\n        y = x\n    return y", 0, "IndentationError"),
+    "not implemented elsewhere": ("def square(x):\n    raise NotImplementedError('VJP of it')", 0,
+                                  "NotImplementedError: VJP of it"),
+    "fills a list": ("powers = []\npowers.append(2)\ndef square(x):\n    return x**powers[0]", 2,
+                     "passed"),
+    "opens a folder": ("import os\ndef square(x):\n"
+                       "    return os.open(os.path.dirname({solution!r}), os.O_RDONLY)", 0,
+                       "may not open"),
+    "starts a program from within": (
+        "from multiprocessing import util\ndef square(x):\n"
+        "    return util.spawnv_passfds(b'/bin/true', [b'true'], [])", 0, "may not start"),
     "takes all memory": ("def square(x):\n    return np.ones(10**11)", 0, "Memory"),
     "equals": ("class Yes:\n    __array__ = lambda *a, **k: np.zeros(4)\n"
                "    __eq__ = lambda a, b: True\ndef square(x):\n    return Yes()",
@@ -157,10 +172,8 @@ SQUARES = {
                       "        except OSError:\n            pass\n    return 0 * x", 0, "error"),
 }  # fmt: skip
 
-# Four tricks in a notebook; "loops above" leaves no time for the others, so it comes last, alone.
-NAMES = sorted(SQUARES, key=lambda name: name == "loops above")
-GROUPS = {f"student {i // 4}": NAMES[:-1][i : i + 4] for i in range(0, len(NAMES) - 1, 4)}
-GROUPS["student 99"] = NAMES[-1:]
+NAMES = [*SQUARES]  # four in a notebook
+GROUPS = {f"student {i // 4}": NAMES[i : i + 4] for i in range(0, len(NAMES), 4)}
 
 
 def edited(name):
@@ -189,6 +202,25 @@ def edited(name):
         square.source = "def square0(x):\n    return helper(x)"
         source = "TWO = 2\ndef helper(x):\n    return x**TWO\nfor i in range(10**12): pass"
         notebook.cells.insert(2, nbformat.v4.new_code_cell(source))
+    elif name == "helpers below":  # between the answer and its check; a lambda, and below zero
+        square.source = "def square0(x):\n    return -helper(x) / FACTOR[0]"
+        source = "helper = lambda x: x * x\nFACTOR: list = [-1]\nFACTOR[0] = -1"
+        notebook.cells.insert(3, nbformat.v4.new_code_cell(source))
+    elif name == "own derivative":
+        square.source = ("from autograd.extend import defvjp, primitive\n@primitive\n"
+                         "def square0(x):\n    return x * x\n"
+                         "defvjp(square0, lambda ans, x: lambda g: 2 * g * x)")  # fmt: skip
+    elif name == "another key":
+        notebook.cells[0].source = SETUP.replace("public", "SPRING-27")
+        status = "passed; this notebook is of the key SPRING-27"
+    elif name == "text below":
+        why = next(k for k, c in enumerate(notebook.cells) if c.source == "Because.")
+        notebook.cells[why].source = "YOUR ANSWER HERE"
+        notebook.cells.insert(why + 1, nbformat.v4.new_markdown_cell("Because it is so."))
+    elif name == "a cell without a type":
+        raw = json.loads(nbformat.writes(notebook))
+        del raw["cells"][0]["cell_type"]
+        return json.dumps(raw), (0, 0), "no notebook"
     elif name == "nbformat 3":
         old = nbformat.v3.nbbase
         cells = [
@@ -205,7 +237,8 @@ def edited(name):
 
 
 EDITS = ["edited check", "no answer cell", "no cells", "answer twice", "kernel", "helper",
-         "nbformat 3", "broken", "a list"]  # fmt: skip
+         "nbformat 3", "broken", "a list", "helpers below", "own derivative", "another key",
+         "text below", "a cell without a type"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +281,7 @@ def test_an_answer_gets_its_points_and_a_trick_none(points, name):
     row, other = points[student, f"square{i}_test"], points[student, "mean_test"]
     assert (row["points"], row["maximum"]) == (str(expected), "2"), row["status"]
     assert words in row["status"]
-    if name != "loops above":  # it has no time for anything else
-        assert (other["points"], other["status"]) == ("3", "passed")
+    assert (other["points"], other["status"]) == ("3", "passed")
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -264,6 +296,7 @@ def test_functions_and_derivatives_pass_between_the_processes(points):
     """An answer differentiates a function of the check; a check differentiates an answer."""
     assert points["student 0", "slope_test"]["status"] == "passed"
     assert points["kernel", "slope_test"]["points"] == "1"
+    assert points["own derivative", "slope_test"]["points"] == "1"
 
 
 def test_derivations_wait_for_a_human(points):
@@ -272,6 +305,7 @@ def test_derivations_wait_for_a_human(points):
     assert row["status"] == "waits for a human"
     assert row["title"] == "9.2 Implement: the mean"
     assert points["nbformat 3", "why"]["points"] == "0"  # it has no such cell
+    assert points["text below", "why"]["status"] == "waits for a human"
     assert {points["nothing", x]["status"] for x in ("square0_test", "why")} == {"missing"}
 
 
@@ -281,11 +315,32 @@ def test_grade_refuses_bad_input_in_one_line(tmp_path, capsys):
     (tmp_path / "ann" / "00_x.ipynb").write_text("")
     (tmp_path / "old.csv").write_text("precious")
     here = str(tmp_path)
+    broken = {"points": lambda cell: cell.metadata["nbgrader"].pop("points"),
+              "syntax": lambda cell: cell.update(source="def x(:"),
+              "twice": lambda cell: cell.metadata["nbgrader"].update(grade_id="mean")}  # fmt: skip
+    for name, (index, harm) in zip(broken, ((3, broken["points"]), (2, broken["syntax"]),
+                                            (2, broken["twice"]))):  # fmt: skip
+        notebook = course()
+        harm(notebook.cells[index])
+        (tmp_path / name).mkdir()
+        nbformat.write(notebook, tmp_path / name / "09_small.ipynb")
+    (tmp_path / "loose" / "bob").mkdir(parents=True)
+    for path in (tmp_path / "loose" / "09_small.ipynb", tmp_path / "loose" / "bob" / "x.ipynb"):
+        nbformat.write(course(), path)
     for flags, words in (
         (["no such"], "FOLDER: no such is no folder"),
         ([str(tmp_path / "empty")], "has no STUDENT/NAME.ipynb"),
         ([here, "--out", str(tmp_path / "old.csv")], "exists; name a new file"),
         ([here, "--out", str(tmp_path / "no" / "x.csv")], "is no folder"),
+        ([here, "--out", str(tmp_path / "ann"), "--force"], "has to be a file to write to"),
+        ([here, "--out", " "], "--out: ' ' has to be a file"),
+        ([here, "--solutions", str(tmp_path / "points")], "cell square0_test has no points"),
+        ([here, "--solutions", str(tmp_path / "syntax")], "cell square0: invalid syntax"),
+        ([here, "--solutions", str(tmp_path / "twice")], "two cells have the grade_id mean"),
+        (
+            [str(tmp_path / "loose"), "--solutions", str(tmp_path / "loose")],
+            "09_small.ipynb lies beside the students",
+        ),
         ([here, "--key", "a b"], "--key: 'a b'"),
         ([here, "--timeout", "0"], "--timeout"),
         ([here, "--timeout", "nan"], "--timeout"),
@@ -299,6 +354,39 @@ def test_grade_refuses_bad_input_in_one_line(tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
     assert (tmp_path / "old.csv").read_text() == "precious"
+
+
+def test_what_is_handed_in_twice_is_named_and_a_stopped_run_keeps_its_rows(
+    tmp_path, monkeypatch, capsys
+):
+    """A chapter of the same name as its exercises is not taken for them."""
+    (tmp_path / "solutions").mkdir()
+    nbformat.write(course(), tmp_path / "solutions" / "09_small.ipynb")
+    for folder in ("a/one", "a/two", "b/exercises"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        nbformat.write(course(), tmp_path / "in" / folder / "09_small.ipynb")
+    chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Nine")])
+    nbformat.write(chapter, tmp_path / "in" / "b" / "09_small.ipynb")
+
+    def graded(path, solution, *rest):
+        if path.parent.name == "exercises":
+            raise KeyboardInterrupt
+        raise RuntimeError("a fault of ours")
+
+    flags = ["--solutions", str(tmp_path / "solutions"), "--out", str(tmp_path / "out.csv")]
+    monkeypatch.setattr(grade, "grade", graded)
+    with pytest.raises(SystemExit) as end:
+        grade.main([str(tmp_path / "in"), *flags])
+    assert end.value.code == 130
+    assert "the rows so far are in" in capsys.readouterr().err
+    text = (tmp_path / "out.csv.partial").read_text(encoding="utf-8")
+    assert (
+        text.count("error: handed in more than once: one/09_small.ipynb, two/09_small.ipynb") == 7
+    )
+    (tmp_path / "in" / "b" / "exercises").rename(tmp_path / "in" / "b" / "mine")
+    grade.main([str(tmp_path / "in"), *flags])
+    text = (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert text.count("error: RuntimeError: a fault of ours") == 6
 
 
 @pytest.mark.slow

@@ -485,11 +485,21 @@ def test_release_overwrites_nothing_but_empty_exercises(desk, capsys):
     assert "cannot write" in refused(capsys, desk, "--to", str(desk / SOLUTIONS[0]))
     release.main(["--to", str(desk / "mine")])
     release.main(["--to", str(desk / "mine"), "--key", "A-7"])
+    release.main(["--to", str(desk / "mine"), "--key", "B-8"])
     capsys.readouterr()
     student = desk / "mine" / SOLUTIONS[1]
-    answered = student.read_text("utf-8").replace("raise NotImplementedError()", "return 1", 1)
-    student.write_text(answered, "utf-8")
-    assert "would be lost" in refused(capsys, desk, "--to", str(desk / "mine"))
+    empty = student.read_text("utf-8")
+    stub = "raise NotImplementedError()"
+    added = nbformat.reads(empty, 4)
+    added.cells.append(nbformat.v4.new_code_cell("my = 'experiment'"))
+    for answered in (
+        empty.replace(stub, "return 1", 1),
+        nbformat.writes(added),
+        empty.replace(f"    {stub}", f"    half = 'done'\\n\",\n    \"    {stub}", 1),
+    ):
+        assert answered != empty
+        student.write_text(answered, "utf-8")
+        assert "would be lost" in refused(capsys, desk, "--to", str(desk / "mine"))
 
 
 def test_release_refuses_a_broken_solution_and_writes_none(desk, capsys):

@@ -141,6 +141,13 @@ WRONG = {
     "objects": ({"train": BITS.astype(object)}, "train: Object arrays cannot be loaded"),
     "another size": ({"train": BITS, "test": BITS[:, :3]}, "test has 15 pixels, train has 20"),
     "another shape": ({"train": BITS, "shape": np.array([4, 4])}, "shape is [4, 4]: it has to be"),
+    "shape of words": ({"train": BITS, "shape": np.array(["4", "5"])}, "shape is ['4', '5']: it"),
+    "infinite shape": ({"train": BITS, "shape": np.array([np.inf, 4])}, "shape is [inf, 4.0]: it"),
+    "half a pixel": ({"train": BITS, "shape": np.array([4.0, 5.0])}, "shape is [4.0, 5.0]: it has"),
+    "turned": ({"train": BITS, "valid": BITS.reshape(-1, 5, 4)},
+               "valid has images of 5 × 4 pixels, and the height and width are 4 × 5"),
+    "turned shape": ({"train": BITS, "shape": np.array([5, 4])}, "train has images of 4 × 5"),
+    "verified twice": ({"train": BITS, "verified": np.array([True, False])}, "verified has to be"),
     "negative shape": ({"train": BITS, "shape": np.array([-4, -5])}, "shape is [-4, -5]"),
     "no levels": ({"train": BITS, "levels": np.array(0)}, "levels has to be one whole number"),
     "too bright": ({"train": BITS * 9, "levels": np.array(8)}, "train has the grey level 9, above"),
@@ -169,6 +176,13 @@ def test_what_is_no_npz_file_at_all(tmp_path):
     path = tmp_path / "own.npz"
     for content in (b"", b"PK\x03\x04", b"\x93NUMPY", b"no zip file", bytes(100)):
         path.write_bytes(content)
+        with pytest.raises(M.common.InputError, match=r"own\.npz: "):
+            M.data.load_dataset(str(path))
+    whole = tmp_path / "whole.npz"
+    np.savez_compressed(whole, train=np.random.default_rng(0).integers(0, 2, (64, 20), np.uint8))
+    damaged = bytearray(whole.read_bytes())
+    for at in range(60, 180, 20):  # deflated data, whose errors are those of zlib
+        path.write_bytes(damaged[:at] + b"\xff" * 8 + damaged[at + 8 :])
         with pytest.raises(M.common.InputError, match=r"own\.npz: "):
             M.data.load_dataset(str(path))
     np.save(tmp_path / "one.npy", BITS)

@@ -67,19 +67,22 @@ class Comparison(NamedTuple):
 def parse(text, known):
     """("rebar", {"temperature": 0.5, "eta": 1}) from rebar:temperature=.5,eta=1.
 
-    A value that is no number, list, True or False is a name; an option without a value is True.
-    Raises InputError for a method that is not among the names `known`.
+    A value that is no number, list, true or false is a name; an option without a value is True.
+    Raises InputError for a method that is not among the names `known`, and an option given twice.
     """
     name, _, rest = text.partition(":")
     if name not in known:
         raise InputError(f"--against: '{name}' is unknown; choose from {', '.join(known)}")
     options = {}
     for word in re.split(r",(?![^\[]*\])", rest) if rest else ():  # no comma inside of [ ]
-        option, given, value = word.partition("=")
+        option, given, value = (part.strip() for part in word.partition("="))
+        if option in options:
+            raise InputError(f"--against: {option} is given twice")
+        value = value.capitalize() if value in ("true", "false") else value
         try:
-            options[option.strip()] = ast.literal_eval(value.strip()) if given else True
+            options[option] = ast.literal_eval(value) if given else True
         except (ValueError, SyntaxError):
-            options[option.strip()] = value.strip()
+            options[option] = value
     return name, options
 
 
@@ -94,14 +97,19 @@ def with_options(name, samples, options):
                              f"choose from {', '.join(known)}")  # fmt: skip
         if value is True and option in own and not isinstance(own[option].default, bool):
             raise InputError(f"--against: {name}:{option} needs a value, as in {option}=1")
+        if option in own and isinstance(own[option].default, bool) > isinstance(value, bool):
+            raise InputError(f"--against: {name}:{option} has to be true or false, not {value}")
 
     def ours(f, logits, u, v):
         try:
             return samples(f, logits, u, v, **options)
         except (TypeError, ValueError) as error:
-            hint = {"u": " (--samples K makes them (n, K, D))", "l": " (--classes C makes them so)"}
-            line = str(error)
-            more = hint[line[0]] if line.startswith(("u: ", "logits: ")) else ""
+            line, more = str(error), ""
+            if line.startswith("logits: "):
+                more = " (leave --classes away)" if np.ndim(logits) == 2 else " (with --classes C)"
+            elif line.startswith("u: "):
+                many = np.ndim(u) > np.ndim(logits) + 1
+                more = " (leave --samples away)" if many else " (with --samples K)"
             raise InputError(f"--against: {name}: {line}{more}") from error
 
     return ours
@@ -118,6 +126,8 @@ def compare(call, ours, label, cases, shape_of, seed):
         corner = 0 if case.logits.ndim == 2 else RARE
         u, v, _ = draw_noise(rng, case.logits, shape_of(ROWS, case), corner)
         exact = ours(function(case, numpy), case.logits, u, v).reshape(ROWS, -1)
+        if not np.all(np.isfinite(exact)):
+            raise InputError(f"--against: {label} is not finite for f = {case.name}")
         theirs = call(case, u, v)
         if k == 0 and not np.array_equal(theirs, call(case, u, v)):
             raise InputError("--against: gradient_samples draws noise of its own; it has to use u "
@@ -141,7 +151,7 @@ def differs(theirs, exact):
     """Which elements are not equal, up to rounding of double precision: like them."""
     row = np.max(np.abs(exact), axis=1, keepdims=True)
     allowed = TOLERANCE * (np.abs(exact) + row) + 1e-3 * TOLERANCE * np.max(np.abs(exact))
-    return np.abs(theirs - exact) > allowed
+    return ~(np.abs(theirs - exact) <= allowed)
 
 
 def explain(case, u, v, theirs, exact, wrong, call):

@@ -16,6 +16,9 @@ f. Where the noise makes rare bits frequent (`draw_noise`), RARE times the gradi
 if that is less: an estimator whose whole gradient came from events of probability 1 / RARE has
 values of that size. The guarantee fails only for one that lives on events rarer than this, which
 have not shown themselves in n draws. All tests at all looks share δ (Bonferroni).
+
+Rows that use each other, as with the mean of a batch for a baseline, may be unbiased together and
+not for every number of them. So they come in calls of FEW, and a call counts once.
 """
 
 import itertools
@@ -30,8 +33,10 @@ FALSE_ALARM, POWER = 1e-6, 0.99
 ESTIMATES = 256_000  # at most, of every gradient
 LOOKS = 4  # each at four times as many estimates as the one before
 RARE = 200  # see above
-CALLS = 32  # of equal size, in the first look
+CALLS = 16  # of equal size, at every look; twice as many at the first
 SHARED_NOISE = 1.8  # their means vary so many times more than those of independent rows would
+FEW = 4  # rows
+TOO_LARGE = 1e100  # a value whose square is no number soon
 
 
 def looks(estimates):
@@ -41,12 +46,13 @@ def looks(estimates):
 class Evidence:
     """Running sums over the deviations of estimates (n, size) from `exact` (size,).
 
-    R is at least `least_range`; `spread`, that of f, tells what is mere rounding.
+    R is at least `least_range`; `spread`, that of f, tells what is mere rounding. `shared`: the
+    rows of a call use each other, and come in calls of FEW.
     """
 
-    def __init__(self, exact, spread, least_range=0.0):
+    def __init__(self, exact, spread, least_range=0.0, shared=False):
         self.exact, self.spread, self.least_range = exact, spread, least_range
-        self.n, self.calls, self.shared = 0, [], False
+        self.n, self.calls, self.shared, self.few = 0, [], shared, shared
         self.total, self.square, self.second = (np.zeros(exact.size) for _ in range(3))
         self.low, self.high = np.full(exact.size, np.inf), np.full(exact.size, -np.inf)
 
@@ -60,10 +66,14 @@ class Evidence:
         self.low = np.minimum(self.low, x.min(axis=0))
         self.high = np.maximum(self.high, x.max(axis=0))
         self.calls.append(x.mean(axis=0))
-        if len(self.calls) == CALLS:  # all of one size: do the rows of a call share noise?
-            of_rows = np.sqrt(np.maximum(self.square / self.n - (self.total / self.n) ** 2, 0))
-            of_calls = np.std(self.calls, axis=0) * math.sqrt(self.n / CALLS)
-            self.shared = np.any(of_calls > SHARED_NOISE * of_rows + 1e-12 * self.spread)
+
+    def compare_calls(self, n, rows):
+        """By the last n calls, of `rows` rows each: do the rows of a call share noise?"""
+        if n < 2:
+            return
+        of_rows = np.sqrt(np.maximum(self.square / self.n - (self.total / self.n) ** 2, 0))
+        of_calls = np.std(self.calls[-n:], axis=0, ddof=1) * math.sqrt(rows)
+        self.shared |= bool(np.any(of_calls > SHARED_NOISE * of_rows + 1e-12 * self.spread))
 
     def mean(self):
         return self.exact + self.total / self.n
@@ -81,19 +91,24 @@ class Evidence:
         square, low, high = self.square, self.low, self.high
         if self.shared:
             calls = np.array(self.calls)  # (calls, size)
-            n, m, square, least = len(calls), calls.mean(axis=0), np.sum(calls**2, axis=0), 0.0
+            n, m, square = len(calls), calls.mean(axis=0), np.sum(calls**2, axis=0)
+            least = least if self.few else 0.0
             low, high = calls.min(axis=0), calls.max(axis=0)
         error = np.sqrt(np.maximum(square / n - m * m, 0) / (n - 1))
         R, log = np.maximum(2 * (high - low), least), math.log(4 / delta)
         limit = math.sqrt(2 * log) * error + 7 * R * log / (3 * (n - 1))
         return m, error, limit + 1e-12 * self.spread
 
-    def student(self, delta):
-        """The same for estimates that are themselves means of many, and so nearly normal."""
+    def student(self, delta, rows, rounding):
+        """The same for estimates that are themselves means, of `rows` rows, and so nearly normal.
+
+        `least_range` pays for events of a row that were not seen, `rounding` is relative.
+        """
         n, m = self.n, self.total / self.n
         error = np.sqrt(np.maximum(self.square / n - m * m, 0) / (n - 1))
-        limit = -stdtrit(n - 1, delta / 2) * error + 1e-12 * (self.spread + np.abs(self.exact))
-        return m, error, limit
+        limit = -stdtrit(n - 1, delta / 2) * error + rounding * (self.spread + np.abs(self.exact))
+        unseen = 7 * self.least_range * math.log(4 / delta) / (3 * (n * rows - 1))
+        return m, error, limit + unseen
 
 
 def detectable(error, limit):

@@ -54,7 +54,7 @@ class Report(NamedTuple):
         )
         lines = [head]
         for r in self.rows:
-            z = f"{r.z:6.1f}" if math.isfinite(r.z) else f"{'':6}"  # none: it is an integral
+            z = f"{min(r.z, 9999.9):6.1f}" if math.isfinite(r.z) else f"{'':6}"  # an integral
             lines.append(
                 f"{r.function:10}{r.logits:>7}{r.component:5} {r.exact:10.3g}{r.mean:11.3g} ± "
                 f"{r.error:<9.2g}{z}{r.variance:10.3g}{r.reinforce_variance:11.3g}{r.f:5.3g}"
@@ -78,7 +78,7 @@ def make_row(name, where, exact, spread, reinforce_variance, n, m, error, limit,
     unit, size = ("norm", norm) if norm > TINY * spread else ("f's spread", spread)
     return Row(name, where, i, float(exact[i]), float(exact[i] + m[i]), float(error[i]),
                float(z[i]), float(np.sum(variance)), float(np.sum(reinforce_variance)), math.nan,
-               math.nan, n, float(smallest / size), unit, bool(excess[i] > 1), float(excess[i]),
+               math.nan, n, float(smallest / size), unit, not excess[i] <= 1, float(excess[i]),
                *(a.tolist() for a in (exact, exact + m, error)))  # fmt: skip
 
 
@@ -86,12 +86,13 @@ def sharp(row):
     return row.detects <= PRECISION and row.unit == "norm"
 
 
-def report(rows):
-    """The verdict over all rows, in words."""
-    alarms = f"(false alarms: {FALSE_ALARM:g})"
+def report(rows, note=""):
+    """The verdict over all rows, in words; `note` is what else to say of the test."""
+    alarms = f"(false alarms: {FALSE_ALARM:g}{note})"
     worst = max(rows, key=lambda row: row.excess)
     if worst.biased:
-        z = "by integration" if math.isnan(worst.z) else f"± {worst.error:.2g}, |z| = {worst.z:.1f}"
+        z = f"{worst.z:.1f}" if worst.z < 1e6 else "more than 1e6"
+        z = "by integration" if math.isnan(worst.z) else f"± {worst.error:.2g}, |z| = {z}"
         where = "logits " * (not worst.logits.endswith("layers")) + worst.logits
         return Report(False, rows, (
             f"biased: {worst.function}, {where}, component {worst.component}: mean "

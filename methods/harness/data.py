@@ -108,8 +108,11 @@ def read_arrays(path):
                 raise ValueError(f"its key '{key}' is none of {', '.join(KEYS)}")
             try:
                 arrays[key] = file[key]
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
+            except Exception as error:  # zipfile, zlib, lzma and numpy have one each
+                reason = str(error) or type(error).__name__
+                raise ValueError(f"{key}: {reason}") from error
+            if not isinstance(arrays[key], np.ndarray):
+                raise ValueError(f"{key} is no array of numpy")
     return arrays
 
 
@@ -135,10 +138,17 @@ def fill(arrays):
             raise ValueError(f"{split} has {arrays[split].shape[1]} pixels, train has {pixels}")
     side = math.isqrt(pixels)
     usual = (side, side) if side * side == pixels else (1, pixels)
-    shape = arrays.get("shape", sides["train"] if len(sides["train"]) == 2 else usual)
-    if np.shape(shape) != (2,) or min(shape) < 1 or math.prod(map(int, shape)) != pixels:
+    shape = np.asarray(arrays.get("shape", sides["train"] if len(sides["train"]) == 2 else usual))
+    whole = shape.dtype.kind in "iu" and shape.shape == (2,) and np.min(shape) > 0
+    if not whole or math.prod(map(int, shape)) != pixels:
         raise ValueError(f"shape is {np.ravel(shape).tolist()}: it has to be height and width, of "
                          f"{pixels} pixels together")  # fmt: skip
+    for split, side in sides.items():
+        if len(side) == 2 and side != tuple(shape):
+            raise ValueError(f"{split} has images of {side[0]} × {side[1]} pixels, and the height "
+                             f"and width are {shape[0]} × {shape[1]}")  # fmt: skip
+    if np.ndim(arrays.get("verified", True)):
+        raise ValueError("verified has to be one true or false")
     brightest = {split: int(arrays[split].max()) for split in sides}
     levels = arrays.get("levels", np.array(1 if max(brightest.values()) <= 1 else 255))
     if "levels" not in arrays and levels == 255:

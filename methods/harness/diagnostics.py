@@ -195,7 +195,8 @@ def mean_test(samples, expected, false_alarm=1e-6, power=0.99):
             f"expected: a row of samples has shape {samples.shape[1:]}, not {expected.shape}"
         )
     n, samples = len(samples), samples.reshape(len(samples), -1)
-    error = np.maximum(samples.std(axis=0, ddof=1) / math.sqrt(n), 1e-12)
+    rounding = 1e-12 * np.max(np.abs(samples), initial=1e-300)
+    error = np.maximum(samples.std(axis=0, ddof=1) / math.sqrt(n), rounding)
     bias = samples.mean(axis=0) - expected.ravel()
     limit = float(-stdtrit(n - 1, false_alarm / (2 * samples.shape[1])))
     detectable = (limit + ndtri(power)) * error

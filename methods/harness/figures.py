@@ -295,7 +295,9 @@ def plot_confusion(path, truth, predicted, classes):
     """How many test images of each class, a row each, were taken for which, a column each."""
     counts = np.eye(classes, dtype=int)[truth].T @ np.eye(classes, dtype=int)[predicted]
     figure, (axis,) = new_figure(1, 5, 5, frame=True)
-    axis.imshow(counts / np.sum(counts, axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(
+        counts / np.maximum(np.sum(counts, axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1
+    )
     for (i, j), n in np.ndenumerate(counts):
         if n:
             axis.text(j, i, n, ha="center", va="center", size=8, color="w" if i == j else "k")

@@ -21,7 +21,10 @@ def check_interface(model, images, file=None):
     missing = [name for name in ATTRIBUTES + FUNCTIONS if not hasattr(model, name)]
     if missing:
         raise InputError(f"model has no {missing[0]}: see 'Write a model' in methods/README.md")
-    images = np.asarray(images, model.dtype)
+    try:
+        images = np.asarray(images, model.dtype)
+    except (TypeError, ValueError):
+        raise InputError("images has to be numbers, a few rows of x of one length") from None
     need(images.ndim == 2 and len(images) > 0, "images", images.shape, "(rows, n_inputs)")
     need(images.shape[1] == model.n_inputs, "images", images.shape, f"(rows, {model.n_inputs})")
     rng, batch = np.random.default_rng(0), len(images)

@@ -2,10 +2,18 @@
 
 import copy
 
-from common import Assign, InputError
+from common import Assign, InputError, hard_sample
 
 from harness.backends import BACKENDS
-from harness.bias_test import ESTIMATES, FALSE_ALARM, LOOKS, Evidence, detectable, looks
+from harness.bias_test import (
+    ESTIMATES,
+    FALSE_ALARM,
+    LOOKS,
+    TOO_LARGE,
+    Evidence,
+    detectable,
+    looks,
+)
 from harness.cases import exact_bound_gradient
 from harness.check_report import make_row, report, sharp
 from harness.models import SBN
@@ -41,7 +49,10 @@ class Network:
         exact = exact_bound_gradient(self.model, self.params, images,
                                      samples if target == "bound" else 1)  # fmt: skip
         exact = flatten(exact, float)[0]
-        self.evidence, self.plain = Evidence(exact, 1.0), Evidence(exact, 1.0)
+        pairs = self.model.draw_noise(self.rng, len(self.x))
+        b, a = self.model.infer(self.params, self.x, lambda i, a_i: hard_sample(a_i, pairs[i][0]))
+        range_of_f = float(np.ptp(self.model.bound(self.params, self.x, b, a)))
+        self.evidence, self.plain = Evidence(exact, 1.0, range_of_f), Evidence(exact, 1.0)
         with called(file):
             aux = init_aux(self.rng, self.model)
         self.flat_aux, self.aux = flatten(aux, float)
@@ -64,15 +75,16 @@ class Network:
     def call(self, model, noise):
         """The gradient of one call, flat, and what is for aux."""
         with called(self.file):
+            params, aux = ([a.copy() for a in arrays] for arrays in (self.params, self.aux))
             _, grads, aux_grads = self.estimate(
-                model, self.params, self.aux, self.x, noise, **self.options
-            )
+                model, params, aux, self.x.copy(), noise, **self.options
+            )  # copies: the estimator may write into them
         shapes, wanted = [np.shape(g) for g in grads], [p.shape for p in self.params]
         if shapes != wanted:
             raise InputError(f"estimate returned gradients of shapes {shapes}, not {wanted}")
         g, _ = flatten(grads, float)
-        if not np.all(np.isfinite(g)):
-            raise InputError("estimate returned a gradient that is not finite")
+        if not np.all(np.abs(g) < TOO_LARGE):
+            raise InputError("estimate returned a gradient that is not finite, or above 1e100")
         return g, aux_grads
 
     def evaluations(self):
@@ -121,7 +133,8 @@ def check_model(estimate, init_aux, against, draw_noise=None, *, samples=1, targ
 
 def tensors(net, delta):
     """A row per parameter tensor."""
-    m, error, limit = net.evidence.student(delta)
+    rounding = max(1e-12, 64 * np.finfo(net.model.dtype).eps)
+    m, error, limit = net.evidence.student(delta, len(net.x), rounding)
     e, per_row = net.evidence, len(net.x)  # the variance of a row is that of a mean, times them
     ends = np.cumsum([p.size for p in net.params])
     rows = []

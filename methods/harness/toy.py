@@ -6,7 +6,7 @@ import math
 from functools import partial
 
 import categorical
-from common import Toy, quadrature, sigmoid
+from common import InputError, Toy, quadrature, sigmoid
 
 from harness import figures
 from harness.data import Dataset
@@ -23,12 +23,22 @@ def outcomes(logits, samples):
     """All outcomes of K = `samples` draws of D bits, each from one u: u, v (n, K, D), weights (n,).
 
     n = 2^(K D); the weights are the probabilities. v, which no such estimator uses, is like u.
+    Raises InputError for more than 2^12.
     """
+    few_outcomes(samples * len(logits))
     n, theta = samples * len(logits), sigmoid(np.asarray(logits, np.float64))
     bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     bits = bits.reshape(-1, samples, len(logits))
     u = np.where(bits == 1, 1 - theta / 2, (1 - theta) / 2)
     return u, u, np.prod(np.where(bits == 1, theta, 1 - theta), axis=(1, 2))
+
+
+def few_outcomes(bits):
+    """Raises InputError if there are too many for all their outcomes."""
+    if bits > 12:
+        raise InputError(
+            f"--samples: the toy enumerates all their outcomes; 12 at most, not {bits}"
+        )
 
 
 def pair_cells(logits):
@@ -52,7 +62,9 @@ def copula_outcomes(logits, samples):
     A sample has the rarer value, of probability m, if its Dirichlet share exceeds
     t = 1 − m^(1/(K−1)). s given shares all do so with probability max(1 − s t, 0)^(K−1); inclusion
     and exclusion make of it that of an outcome. Its u is one that leads there: exp(−share).
+    Raises InputError for K D > 12.
     """
+    few_outcomes(samples * len(logits))
     units, K = [], samples
     for m in sigmoid(-np.abs(np.asarray(logits, np.float64))):
         t, outcomes = 1 - m ** (1 / (K - 1)), []
@@ -97,6 +109,8 @@ def train_toy(args, methods, nodes=None):
     the parameters of the step. `nodes` are those of exact_variance. Raises Stopped if a value is
     not finite.
     """
+    if nodes:
+        nodes(np.zeros(1))  # before there is a folder: it may refuse --samples
     folder, t, every = open_run(args), args.target, max(1, args.steps // 60)
     args.batch_size, no_images = 1, np.zeros((1, 0), np.uint8)
     data = Dataset("toy", no_images, no_images, no_images, levels=1, shape=(0, 0))

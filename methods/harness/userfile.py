@@ -2,11 +2,14 @@
 
 import contextlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from pathlib import Path
 
-from common import InputError
+from common import Assign, InputError
+
+import numpy as np
 
 METHODS = Path(__file__).resolve().parents[1]
 
@@ -79,10 +82,11 @@ def function_of(module, text, default):
 
 
 def load_estimator(path, toy, taken):
-    """The estimator of a user's file: (its name, `estimate`, `init_aux` or None).
+    """The estimator of a user's file: (its name, `estimate`, `init_aux` or None, has it `samples`).
 
-    With `toy` it is `gradient_samples` instead of `estimate`. Raises InputError if the name of the
-    file is among those `taken`, or if it draws noise of its own.
+    With `toy` it is `gradient_samples` instead of `estimate`. Both get copies of all arrays, and
+    raise InputError for a result of wrong shapes or that is not finite, `gradient_samples` also if
+    it draws noise of its own. Raises InputError if the name of the file is among those `taken`.
     """
     wanted = "gradient_samples" if toy else "estimate"
     try:
@@ -96,11 +100,44 @@ def load_estimator(path, toy, taken):
     if hasattr(module, "draw_noise") and not toy:
         raise InputError(f"--add: {path} has a draw_noise; here all share the pairs of the model")
 
-    def theirs(*args, **options):
-        with called(file):
-            return function(*args, **options)
+    def refuse_unless(right, what):
+        if not right:
+            raise InputError(f"--add: {path}: {wanted} has to return {what}")
 
-    return file.stem, theirs, getattr(module, "init_aux", None)
+    def estimate(model, params, aux, x, noise, **options):
+        pairs = [tuple(map(np.array, pair)) for pair in noise]
+        with called(file):
+            result = function(model, copies(params), copies(aux), x.copy(), pairs, **options)
+        three = isinstance(result, (tuple, list)) and len(result) >= 3
+        refuse_unless(three, "a bound, gradients and gradients of aux")
+        _, grads, aux_grads, *_ = result
+        found = [np.shape(g.value if isinstance(g, Assign) else g) for g in (*grads, *aux_grads)]
+        shapes = [np.shape(a) for a in (*params, *aux)]
+        refuse_unless(found == shapes, f"gradients of the shapes {shapes}, not {found}")
+        refuse_unless(all(np.all(np.isfinite(g)) for g in grads), "gradients that are finite")
+        return result
+
+    def gradient_samples(f, logits, u, v, **options):
+        with called(file):
+            g, again = (np.asarray(function(f, *copies((logits, u, v)), **options))
+                        for _ in range(2))  # fmt: skip
+        wanted = (len(u), len(logits))
+        refuse_unless(g.shape == wanted, f"the shape (n, D) = {wanted}, not {g.shape}")
+        refuse_unless(np.all(np.isfinite(g)), "what is finite")
+        refuse_unless(np.array_equal(g, again), "the same for the same u and v: the mean is exact")
+        return g
+
+    def init_aux(rng, model):
+        with called(file):
+            return module.init_aux(rng, model)
+
+    samples = "samples" in inspect.signature(function).parameters
+    init_aux = init_aux if hasattr(module, "init_aux") else None
+    return file.stem, gradient_samples if toy else estimate, init_aux, samples
+
+
+def copies(arrays):
+    return [np.array(a) for a in arrays]
 
 
 def shown(error, path):
