@@ -18,7 +18,8 @@ answer can change the points. It cannot read the solutions either. (An answer th
 Python's frames might see the numbers of a check.)
 
 The CSV has a row for each exercise: student, notebook, exercise, title, kind, points, maximum,
-status. It is written student by student, to FILE.csv.partial until it is whole. Kind is "check" or "by hand"; points are empty where a derivation waits for a human.
+status. Kind is "check" or "by hand"; points are empty where a derivation waits for a human. It is
+written student by student, to FILE.csv.partial until it is whole.
 """
 
 import argparse
@@ -295,23 +296,31 @@ def handed_in(folder):
     return found
 
 
-def solution_of(path, solutions):
-    """The name of the solution for a file: the same name, else the most grade_ids in common.
+def ids_of(path):
+    """The grade_ids of a notebook that was handed in. Raises ValueError for what is none."""
+    return {facts(cell).get("grade_id") for cell in read(path).cells} - {None}
 
-    None for what has no exercise, as a chapter of the same name as its exercises.
-    """
-    ids = lambda notebook: {facts(c).get("grade_id") for c in notebook.cells} - {None}
-    try:
-        mine = ids(read(path))
-    except ValueError:
-        return path.name if path.name in solutions else None
-    if mine:
-        if path.name in solutions:
-            return path.name
-        best = max(solutions, key=lambda name: len(ids(solutions[name]) & mine))
-        if ids(solutions[best]) & mine:
+
+def solution_of(path, solutions):
+    """The name of the solution for a file: the same name, else the most grade_ids in common."""
+    if path.name in solutions:
+        return path.name
+    known = lambda name: {facts(cell).get("grade_id") for cell in solutions[name].cells}
+    with contextlib.suppress(ValueError):
+        mine = ids_of(path)
+        best = max(solutions, key=lambda name: len(known(name) & mine))
+        if known(best) & mine:
             return best
     return None
+
+
+def with_exercises(paths):
+    """Those of several files that have exercises: a chapter has the name of its exercises."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(ValueError):
+            found += [path] * bool(ids_of(path))
+    return found or paths
 
 
 def rows_of(folder, student, paths, solutions, wanted, key, place, seconds, bar):
@@ -326,6 +335,7 @@ def rows_of(folder, student, paths, solutions, wanted, key, place, seconds, bar)
         names.setdefault(name, []).append(path)
     for name in sorted(wanted):
         found = names.get(name, [])
+        found = with_exercises(found) if len(found) > 1 else found
         bar.set_postfix_str(f"{student} {name}"[:60])
         status = "missing"
         if len(found) > 1:
