@@ -569,10 +569,10 @@ def test_nonsense_is_refused():
     f, zero = log_joint, np.zeros(2)
     for args, message in (
         ((f, mu, zero, eps, "dregs"), "estimator: 'dregs' is none of dreg, iwae"),
-        ((f, mu, zero, eps[..., :1]), r"eps: .*\(n, K, 2\), not \(4, 3, 1\)"),
-        ((f, mu, zero, eps[0]), r"eps: .*\(n, K, 2\)"),
+        ((f, mu, zero, eps[..., :1]), r"eps: .*\(n, K, D = 2\), not \(4, 3, 1\)"),
+        ((f, mu, zero, eps[0]), r"eps: .*\(n, K, D = 2\)"),
         ((f, mu, zero[:1], eps), "log_sigma"),
-        ((f, mu[None], zero[None], eps), "log_sigma"),
+        ((f, mu[None], zero[None], eps), "mu: "),
         ((lambda z: f(z)[..., None], mu, zero, eps), r"log_joint: .*\(4, 3\), not \(4, 3, 1\)"),
     ):
         with pytest.raises(ValueError, match=message):

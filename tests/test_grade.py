@@ -386,7 +386,7 @@ def test_what_is_handed_in_twice_is_named_and_a_stopped_run_keeps_its_rows(
     (tmp_path / "in" / "b" / "exercises").rename(tmp_path / "in" / "b" / "mine")
     grade.main([str(tmp_path / "in"), *flags])
     text = (tmp_path / "out.csv").read_text(encoding="utf-8")
-    assert text.count("error: RuntimeError: a fault of ours") == 6
+    assert text.count("error: RuntimeError: a fault of ours") == 7
 
 
 @pytest.mark.slow

@@ -427,7 +427,7 @@ def straight_through_is_one_hot(m):
     seen = []
 
     def f(h):
-        seen.append(getval(h))
+        seen.extend([getval(h)] * (len(h) == 500))  # not those by which f is found to have slopes
         return quadratic(h) + steep(h)
 
     for logits in (np.zeros((1, 3)), LOGITS):

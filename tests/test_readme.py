@@ -367,7 +367,7 @@ def parse(words, monkeypatch):
     """
     program, *flags = words
     path, source = ROOT / program, read(program)
-    if not any(name in source for name in ("argparse", "cli.parser(", "cli.Parser(")):
+    if not any(name in source for name in ("argparse", "cli.parser(", "Parser(")):
         assert '__name__ == "__main__"' in source
         assert flags == []
         return

@@ -209,7 +209,7 @@ def test_float32_is_kept(monkeypatch, task, estimator):
         ({"estimator": "stein"}, "estimator: choose from rodeo, double-cv"),
         ({"rho": [np.zeros((2, 3))]}, r"rho: has to be \[W1, b1, W2, b2\], not 1 array"),
         ({"rho": [np.zeros((3, 3)), *[np.zeros(3)] * 3]}, "rho: .*inputs = 2"),
-        ({"alpha": np.zeros(2)}, r"alpha: .*shape \(\)"),
+        ({"alpha": np.zeros(2)}, "alpha: has to be a finite number"),
         ({"beta": np.nan}, "beta: .*NaN"),
     ],
 )
