@@ -38,6 +38,8 @@ def one_of(name, value, choices):
 
 def shaped(name, value, **axes):
     """The value as floats with axes of these sizes (None: any), or a finite number; InputError."""
+    if isbox(value):  # traced: somebody differentiates by it
+        return value
     right = ", ".join(axis if n is None else f"{axis} = {n}" for axis, n in axes.items())
     right = f"numbers of shape ({right})" if axes else "a finite number"
     try:
