@@ -215,7 +215,7 @@ def test_toy_table(tmp_path):
         (["--follow", "ARSM"], "--follow"),
         (["--samples", "1", "--methods", "NVIL,RLOO", "--follow", "NVIL"], "--samples: RLOO needs"),
         (["--follow", "VIMCO", "--methods", "VIMCO,Concrete"], "--methods: bias is measured"),
-        (["--toy", "--samples", "13"], "--samples: the toy enumerates all their outcomes"),
+        (["--toy", "--samples", "17"], "--samples: the toy enumerates all their outcomes"),
         (["--follow", "Concrete", "--methods", "Concrete"], "--methods: bias is measured against"),
         (["--batch-size", "1", "--samples", "1"], "--batch-size: REINFORCE's baseline needs two"),
     ],

@@ -23,7 +23,7 @@ def outcomes(logits, samples):
     """All outcomes of K = `samples` draws of D bits, each from one u: u, v (n, K, D), weights (n,).
 
     n = 2^(K D); the weights are the probabilities. v, which no such estimator uses, is like u.
-    Raises InputError for more than 2^12.
+    Raises InputError for more than 2^16.
     """
     few_outcomes(samples * len(logits))
     n, theta = samples * len(logits), sigmoid(np.asarray(logits, np.float64))
@@ -35,9 +35,9 @@ def outcomes(logits, samples):
 
 def few_outcomes(bits):
     """Raises InputError if there are too many for all their outcomes."""
-    if bits > 12:
+    if bits > 16:
         raise InputError(
-            f"--samples: the toy enumerates all their outcomes; 12 at most, not {bits}"
+            f"--samples: the toy enumerates all their outcomes; 16 at most, not {bits}"
         )
 
 
@@ -62,7 +62,7 @@ def copula_outcomes(logits, samples):
     A sample has the rarer value, of probability m, if its Dirichlet share exceeds
     t = 1 − m^(1/(K−1)). s given shares all do so with probability max(1 − s t, 0)^(K−1); inclusion
     and exclusion make of it that of an outcome. Its u is one that leads there: exp(−share).
-    Raises InputError for K D > 12.
+    Raises InputError for K D > 16.
     """
     few_outcomes(samples * len(logits))
     units, K = [], samples
