@@ -10,8 +10,8 @@ Setup, tools and checks, hidden tests included, are those of the solution notebo
 name. From the student's notebook come the cells for answers, found by nbgrader's `grade_id`, and
 the imports, functions, classes and constants of cells that the student added, in their places.
 Nothing else of it is read: no output, no check, no kernel name. A bare expression, such as a print,
-is not run. Other lines outside of functions run again for each check. A cell that does not come to
-its end costs only its own points.
+is not run, unless it changes what its cell has defined. Other lines outside of functions run again
+for each check. A cell that does not come to its end costs only its own points.
 
 The checks run in a process of their own (isolated.py), which never runs a student's code, so no
 answer can change the points. It cannot read the solutions either. (An answer that walks through

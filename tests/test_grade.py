@@ -315,11 +315,12 @@ def test_grade_refuses_bad_input_in_one_line(tmp_path, capsys):
     (tmp_path / "ann" / "00_x.ipynb").write_text("")
     (tmp_path / "old.csv").write_text("precious")
     here = str(tmp_path)
-    broken = {"points": lambda cell: cell.metadata["nbgrader"].pop("points"),
-              "syntax": lambda cell: cell.update(source="def x(:"),
-              "twice": lambda cell: cell.metadata["nbgrader"].update(grade_id="mean")}  # fmt: skip
-    for name, (index, harm) in zip(broken, ((3, broken["points"]), (2, broken["syntax"]),
-                                            (2, broken["twice"]))):  # fmt: skip
+    broken = {  # a cell, and what is done to it
+        "points": (3, lambda cell: cell.metadata["nbgrader"].pop("points")),
+        "syntax": (2, lambda cell: cell.update(source="def x(:")),
+        "twice": (2, lambda cell: cell.metadata["nbgrader"].update(grade_id="mean")),
+    }
+    for name, (index, harm) in broken.items():
         notebook = course()
         harm(notebook.cells[index])
         (tmp_path / name).mkdir()
