@@ -5,9 +5,9 @@ A VAE with Gaussian z_k = μ + σ ε_k, k = 1 … K, has the importance weights 
     log w_k = log p(x, z_k) − log q(z_k|x),    L = log mean_k w_k ≤ log p(x).
 
 With w̃_k = w_k / Σ_j w_j, the gradient of L for the inference network φ is a sum over samples of
-w̃_k times the path through z_k, and of −w̃_k times the score ∇log q(z_k|x) at fixed z_k. The score
-has mean zero, but not when it is weighted by w̃_k. This part is the noise that drowns the signal as
-K grows. A second reparameterization turns it into a path as well, and what is left is
+w̃_k times the path through z_k, and of −w̃_k times the score ∇log q(z_k|x) at fixed z_k. The means
+of the two parts nearly cancel, their noise does not: it drowns the signal as K grows. A second
+reparameterization turns the score into a path as well, and what is left is
 
     ∇φ E[L]  =  E[ Σ_k w̃_k² (∂ log w_k / ∂z_k) ∂z_k/∂φ ].
 

@@ -18,9 +18,13 @@ from runs import ROOT, kept, log_rows, save, train_all, write
 
 from harness import figures
 
-METHODS = {"nvil": "NVIL", "muprop": "MuProp", "concrete": "Concrete", "rebar": "REBAR",
-           "relax": "RELAX", "rloo --samples 2 --batch-size 12": "RLOO, K = 2",
-           "disarm --batch-size 12": "DisARM", "reinmax": "ReinMax"}  # fmt: skip
+METHODS = {  # the beginning of a run's name, which begins with the method: (label, further flags)
+    "nvil": ("NVIL", ""), "muprop": ("MuProp", ""), "concrete": ("Concrete", ""),
+    "rebar": ("REBAR", ""), "relax": ("RELAX", ""),
+    "rloo": ("RLOO, K = 2", "--samples 2 --batch-size 12"),
+    "disarm": ("DisARM", "--batch-size 12"), "reinmax": ("ReinMax", ""),
+    "nvil-1e-3": ("NVIL at 1e-3", "--lr 1e-3"),
+}  # fmt: skip
 PUBLISHED = {  # Grathwohl et al. 2018 (arXiv 1711.00123), table 1
     "mnist-1": (-112.5, -111.7, -111.3, -111.6, -111.20),
     "mnist-2": (-99.6, -99.07, -99.62, -98.22, -98.00),
@@ -33,12 +37,12 @@ REST = "--no-plots --eval-every 1000000"  # an evaluation takes ten seconds
 def commands():
     """{name of the run: command}."""
     found = {}
-    for words in METHODS:
-        method, *flags = words.split()
+    for name, (_, flags) in METHODS.items():
         for which in PUBLISHED:
             dataset, layers = which.split("-")
-            line = [f"methods/{method}.py --dataset {dataset} --layers {layers} --compile", *flags]
-            found[f"{method}-{which}"] = " ".join([*line, f"--log-every {MEAN_OVER}", REST])
+            line = [f"methods/{name.split('-')[0]}.py --dataset {dataset} --layers {layers}",
+                    "--compile", *flags.split()]  # fmt: skip
+            found[f"{name}-{which}"] = " ".join([*line, f"--log-every {MEAN_OVER}", REST])
     return found
 
 
@@ -83,10 +87,10 @@ def table(rows):
     known = {r["run"]: r for r in rows}
     lines = ["| | " + " | ".join(f"{which}, ours | published" for which in PUBLISHED) + " |",
              "|---" * (1 + 2 * len(PUBLISHED)) + "|"]  # fmt: skip
-    for k, (words, label) in enumerate(METHODS.items()):
+    for k, (name, (label, _)) in enumerate(METHODS.items()):
         cells = []
         for which, published in PUBLISHED.items():
-            found = known.get(f"{words.split()[0]}-{which}")
+            found = known.get(f"{name}-{which}")
             ours = "not run" if not found else f"{found['highest_train_bound']:.2f}"
             if found and not found["complete"]:
                 ours += f" ({found['steps']:,} steps)"
@@ -99,8 +103,8 @@ def plot(path, rows):
     """A row for each data set and depth that has runs: training bound and log variance against the
     step; published bounds at the end."""
     known = {r["run"]: r for r in rows}
-    runs = {which: [(k, label, run) for k, (words, label) in enumerate(METHODS.items())
-                    if (run := known.get(f"{words.split()[0]}-{which}"))]
+    runs = {which: [(k, label, run) for k, (name, (label, _)) in enumerate(METHODS.items())
+                    if (run := known.get(f"{name}-{which}"))]
             for which in PUBLISHED}  # fmt: skip
     shown = [which for which in PUBLISHED if runs[which]]
     figure, axes = figures.new_figure(2, 5.0, 3.8, rows=len(shown))
@@ -110,7 +114,7 @@ def plot(path, rows):
             for axis, y in ((left, bound), (right, variance)):
                 figures.draw(axis, steps, y, label.split(",")[0], position=k)
         curves = [*left.get_lines()]
-        for k, (label, bound) in enumerate(zip(METHODS.values(), PUBLISHED[which])):
+        for k, ((label, _), bound) in enumerate(zip(METHODS.values(), PUBLISHED[which])):
             look = figures.style(label, k) | {"linestyle": "none", "markersize": 9, "mec": "black"}
             left.plot(2e6, bound, zorder=3, clip_on=False, **look)
         dataset, layers = which.split("-")
