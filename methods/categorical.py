@@ -1,8 +1,8 @@
-"""Variables of K classes: the distribution and its relaxation, models, exact answers.
+"""Variables of C classes: the distribution and its relaxation, models, exact answers.
 
 A variable is a one-hot b ~ Categorical(softmax(a)), a model has N of them in a layer: logits and
-activations have the shape (..., N, K). CategoricalNet offers to a method what SBN does, with noise
-of shape (batch, N, K). Nothing here estimates a gradient; gumbel_softmax.py does.
+activations have the shape (..., N, C). CategoricalNet of harness/models.py offers to a method what
+SBN does, with noise of shape (batch, N, C). The estimators are in gumbel_softmax.py.
 """
 
 import itertools
@@ -32,7 +32,7 @@ def softmax(z):
 
 
 def log_prob(b, a):
-    """log Categorical(b | softmax(a)) in nats, summed over the last two axes, (N, K)."""
+    """log Categorical(b | softmax(a)) in nats, summed over the last two axes, (N, C)."""
     return np.sum(b * log_softmax(a), axis=(-2, -1))
 
 
@@ -62,17 +62,17 @@ def sample(a, u, temperature):
 
 
 def log_density(y, a, temperature):
-    """log density of the K − 1 log-ratios y_k − y_K, over the last axis: eq. 11 of Maddison et al.
+    """log density of the C − 1 log-ratios y_k − y_C, over the last axis: eq. 11 of Maddison et al.
 
-    It is (K − 1)! T^(K−1) Π_k softmax(a − T y)_k; T to the power 1 − K is a published misprint.
+    It is (C − 1)! T^(C−1) Π_k softmax(a − T y)_k; T to the power 1 − C is a published misprint.
     """
-    K = a.shape[-1]
-    constant = math.lgamma(K) + (K - 1) * np.log(temperature)
+    C = a.shape[-1]
+    constant = math.lgamma(C) + (C - 1) * np.log(temperature)
     return constant + np.sum(log_softmax(a - temperature * y), axis=-1)
 
 
 def cdf(y, a, temperature):
-    """P(Y_k − Y_K ≤ y_k − y_K for all k); the derivative in all log-ratios is the density."""
+    """P(Y_k − Y_C ≤ y_k − y_C for all k); the derivative in all log-ratios is the density."""
     return np.exp(log_softmax(a - temperature * y)[..., -1])
 
 
@@ -80,7 +80,7 @@ def cdf(y, a, temperature):
 
 
 class CategoricalToy:
-    """The smallest model: params = [logits (n, D, K)], bound = f(one-hots (n, D, K))."""
+    """The smallest model: params = [logits (n, D, C)], bound = f(one-hots (n, D, C))."""
 
     task = "predict"  # f holds neither log p nor log q of b
 
@@ -97,28 +97,28 @@ class CategoricalToy:
 
 
 def check_logits(logits):
-    """logits (D, K) as floats; −∞, of a class that never comes, becomes −1e4. Raises InputError."""
-    logits = shaped("logits", logits, D=None, K=None)
+    """logits (D, C) as floats, the largest 0; −∞, of no chance, is −1e4 then. Raises InputError."""
+    logits = shaped("logits", logits, D=None, C=None)
     if not np.all(np.any(np.isfinite(logits), axis=1)) or np.any(logits == np.inf):
         raise InputError("logits: each variable needs a class with a finite logit, and none of +∞")
-    return np.maximum(logits, -1e4)
+    return np.maximum(logits - np.max(logits, axis=1, keepdims=True), -1e4)
 
 
 def check_samples(logits, u, v):
-    """logits (D, K), u and v (n, D, K), checked for `gradient_samples`."""
+    """logits (D, C), u and v (n, D, C), checked for `gradient_samples`."""
     logits = check_logits(logits)
-    axes, low = {"D": len(logits), "K": logits.shape[1]}, "tiny"
+    axes, low = {"D": len(logits), "C": logits.shape[1]}, "tiny"
     u = uniforms("u", u, low, n=None, **axes)
     return logits, u, uniforms("v", v, low, n=len(u), **axes)
 
 
 def exact_gradient(f, logits):
-    """d/dlogits E[f(b)] by enumeration: (D, K). Raises InputError above 65,536 outcomes."""
+    """d/dlogits E[f(b)] by enumeration: (D, C). Raises InputError above 65,536 outcomes."""
     logits = check_logits(np.asarray(logits, np.float64))
-    D, K = logits.shape
-    if K**D > 2**16:
-        raise InputError(f"enumeration is for at most 65,536 outcomes, not {K}^{D}")
-    b = np.eye(K)[list(itertools.product(range(K), repeat=D))]  # (K^D, D, K)
+    D, C = logits.shape
+    if C**D > 2**16:
+        raise InputError(f"enumeration is for at most 65,536 outcomes, not {C}^{D}")
+    b = np.eye(C)[list(itertools.product(range(C), repeat=D))]  # (C^D, D, C)
     mean = lambda logits: ([np.sum(np.exp(log_prob(b, logits[0])) * value_of(f, b))], [])
     ((gradient,),), _ = gradients(mean, [logits])
     return gradient

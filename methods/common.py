@@ -57,7 +57,7 @@ def shaped(name, value, **axes):
 
 
 def uniforms(name, value, low="epsneg", **axes):
-    """As `shaped`, and kept so far inside (0, 1), from finfo's `low` on, that logs are finite."""
+    """As `shaped`, for numbers from 0 to 1; clipped to [finfo.low, 1 − finfo.epsneg], for logs."""
     w = shaped(name, value, **axes)
     if np.min(w) < 0 or np.max(w) > 1:
         raise InputError(f"{name}: has to be uniforms, from 0 to 1; it is noise of another kind")

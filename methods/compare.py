@@ -255,9 +255,10 @@ def learned_options(name, f, logits, moments_of):
 
 
 def compare_toy(args):
-    """Exact mean and variance of a single estimate, beside that of DRAWS. T = .5, for ST
-    and ReinMax 1.
-    Of one sample, but of --samples for RLOO and VIMCO; the column f has the evaluations.
+    """Exact mean and variance of an estimate, beside the variance of DRAWS of them.
+
+    T is .5, for ST and ReinMax 1. An estimate is of one sample; of RLOO, VIMCO, DoubleCV and RODEO
+    it is of --samples. The column f has the evaluations.
     """
     folder, rows, K = open_run(args), [], args.samples
     rng = stream(args.seed, NOISE)

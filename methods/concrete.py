@@ -20,12 +20,11 @@ round to an end as h does. Task "predict" has no term for h: there both objectiv
 train_bound is the *discrete* one, of hard bits from the same u; relaxed_objective that of h.
 
 Cost per step: f and ∇f once at h, and f at b, only to report it. Unlike the papers: no weight
-decay, Adam as for every method here. Variables of K classes are in gumbel_softmax.py.
+decay, Adam as for every method here. Variables of C classes are in gumbel_softmax.py.
 
     python methods/concrete.py
 """
 
-import math
 import warnings
 from functools import partial
 
@@ -41,6 +40,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     log_mean_exp,
     logit,
     one_of,
+    shaped,
     sigmoid,
     softplus,
     stop_gradient,
@@ -163,7 +163,7 @@ def estimate(model, params, aux, x, noise, *, temperature=None, anneal_rate=None
 
 def positive(name, value):
     """The value, if it is a finite number above 0; raises InputError naming the argument if not."""
-    if np.ndim(value) or not 0 < value < math.inf:
+    if not shaped(name, value) > 0:
         raise InputError(f"{name}: has to be a number above 0, not {value}")
     return value
 

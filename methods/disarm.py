@@ -14,12 +14,13 @@ The mean takes away the variance that u has beyond b and b̃, so DisARM never ha
 ARM. Where b = b̃ it is 0. Each of several bits has its own u, and f(b) − f(b̃) is that of all bits.
 
 With L layers, every layer i has a pair of its own. b̃_i is drawn given the same b_{i−1} as b_i, and
-all the layers above are drawn anew, given b̃_i:
+the layers above are computed again from their uniforms u, given b̃_i:
 
     g_i = (f(b) − f(b_1 … b_{i−1}, b̃_i, above)) (b_i − b̃_i) σ(|a_i|) / 2
 
-The mean of ∇f, the direct derivative, over all L + 1 passes is added to g. For the bound L of K
-samples (--bound; "local DisARM"), f is L with one of its samples replaced by its antithetic one.
+The mean of ∇f, the direct derivative, over all L + 1 passes is added to g. For the bound of K
+samples (--bound; "local DisARM"), f(b) is log 1/K Σ_k exp f(b_k), and f(b̃) the same with one of
+the samples replaced by its antithetic one.
 
 ARMS (Dimitriev & Zhou 2021, arXiv 2105.14141; --estimator arms): K samples, each two of them with
 the correlation ρ < 0, made of K uniforms by a Dirichlet copula. For K = 2 it is DisARM:
@@ -43,6 +44,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     gradients,
     hard_sample,
     log_mean_exp,
+    one_of,
     sigmoid,
     stop_gradient,
 )
@@ -67,7 +69,7 @@ def pair_gradient(difference, a, u, estimator="disarm"):
 
 
 def pairs(model, params, x, noise, *, estimator="disarm", samples=1, bound=False):
-    """f(b) (rows,), or L (images,), and the gradient of its mean, like params: a pair per row."""
+    """f(b) (rows,), or the bound L (images,), and the gradient of its mean: a pair a row."""
     layers, u = len(model.units), [u_i for u_i, _ in noise]
 
     def sample(layer, a):  # (passes, rows, D); pass i + 1 has b̃ in layer i, and else b
@@ -177,10 +179,7 @@ def estimate(model, params, aux, x, noise, *, estimator="disarm", samples=1, bou
     `noise` is a list of pairs (u, v) of uniforms, one pair a layer; v is not used. Raises
     InputError for an unknown estimator, and for rows or K that it is not defined for.
     """
-    if estimator not in ESTIMATORS:
-        raise InputError(
-            f"estimator: '{estimator}' is unknown; choose from {', '.join(ESTIMATORS)}"
-        )
+    one_of("estimator", estimator, ESTIMATORS)
     if estimator == "arms" and bound:
         raise InputError("bound: for the estimators disarm and arm; arms has none")
     least = 2 if bound or estimator == "arms" else 1
@@ -215,7 +214,7 @@ def gradient_samples(f, logits, u, v, *, estimator="disarm", bound=False):
 
 
 def toy(args):
-    """Beside ARM, or ARMS beside RLOO, with as many samples."""
+    """DisARM beside ARM; or ARMS alone, with --samples."""
     ours = partial(estimate, estimator=args.estimator, samples=args.samples)
     if args.estimator == "arms":
         nodes = lambda logits: copula_outcomes(logits, args.samples)

@@ -19,7 +19,8 @@ noise (--antithetic) dreg is biased too, because z_k then moves with its mirror 
 Cost: one pass forward and one backward through the decoder, whatever the estimator. Each further
 estimator to compare with (--track) costs a pass through the encoder. What differs from the authors'
 code: the task "predict" models the lower half of an image given the upper half; the bias check
-ends by itself, tests every parameter and does not train; validation and test bits are fixed.
+ends by itself, tests every parameter and does not train; validation and test bits are fixed;
+dreg-cv's baseline is the bound of the K − 1 other samples (theirs is larger by log(K − 1)).
 
     python methods/dreg.py
 """
@@ -29,7 +30,7 @@ import sys
 from functools import partial
 
 # common before numpy: it chooses the number of BLAS threads
-from common import InputError, gradients, log_mean_exp, shaped, stop_gradient
+from common import InputError, gradients, log_mean_exp, one_of, shaped, stop_gradient
 from harness import cli
 from harness.data import load_dataset
 from harness.diagnostics import bias_check
@@ -107,8 +108,7 @@ NEED_TWO = ("rws", "rws-dreg", "rws-dreg-norm", "jk", "jk-dreg", "dreg-cv")
 
 def check(estimator, K, where="--samples"):
     """K, if the estimator is defined for K samples; InputError, a ValueError, if it is not."""
-    if estimator not in ESTIMATORS:
-        raise InputError(f"estimator: '{estimator}' is none of {', '.join(ESTIMATORS)}")
+    one_of("estimator", estimator, ESTIMATORS)
     if K < 2 and estimator in NEED_TWO:
         raise InputError(f"{where}: {estimator} needs at least 2")
     return K

@@ -8,7 +8,8 @@ two distributions that overlap. With its logit a, q = σ(a) and the cdf F = (1 �
 
     ∇ E[f(ζ)] = E[ Σ_i ∂f/∂ζ_i dζ_i/da_i ∇a_i ],   dζ/da = (R0 − R1) / (r0 / q + r1 / (1 − q)).
 
-That is unbiased for the smoothed model. Its bound is log p(x|ζ) + c·(−KL), c rising from 0 to 1:
+That is unbiased for the smoothed model. The objective is log p(x|ζ) + c·(−KL), a bound at c = 1; c
+rises from 0 to 1:
     DVAE    r(ζ|0) is a spike at 0:  KL(q(z|x) || p(z)), Rolfe's gradient of the pair term
     DVAE++  other r:                 the same KL, from q(z|ζ, x), which is known
     DVAE#   p(ζ) = Σ_z p(z) r(ζ|z):  log p(ζ) − log q(ζ|x), so that importance weighting works;
@@ -19,7 +20,7 @@ Evaluation is of the discrete model: z binary, log Z by annealed importance samp
 Cost per step: one pass through the networks, and the chains' `--sweeps` Gibbs sweeps.
 
 Unlike the released code: λ of the Gaussian trick follows W at every step, and its slope is in
-the gradient; log Z and the derivative for σ are right at every step; the power law has no offsets
+the gradient; log Z and the derivative for s are right at every step; the power law has no offsets
 (it is kept as logit ζ); batch norm's γ does not decay. As there, the training bits of omniglot are
 drawn afresh at every step by default. Equation numbers are from the comments of that code.
 
@@ -32,7 +33,7 @@ from typing import NamedTuple
 
 # common before numpy: it chooses the number of BLAS threads
 from common import Assign, bernoulli_log_prob, gradients, hard_sample, log_mean_exp
-from common import sigmoid, softplus, stop_gradient, times
+from common import sigmoid, softplus, stop_gradient, times, with_slope
 from rbm import SAMPLERS, Chains, energy, sides
 
 from harness import cli
@@ -53,8 +54,8 @@ from scipy.special import ndtr, ndtri
 class Smoothing(NamedTuple):
     """r(ζ|0) as functions of y, and of β; r(ζ|1) is its mirror image, and ζ = zeta(y).
 
-    y is ζ itself or, for the power law, logit ζ: there ζ and 1 − ζ reach 1e-100, which float32
-    knows near 0 but not near 1. `draw` maps a uniform to y ~ r(·|0); `distribution` is the cdf R0
+    y is ζ itself or, for the power law, logit ζ: there ζ and 1 − ζ reach 1e-100, and float32 has
+    no such number near 0 or 1. `draw` maps a uniform to y ~ r(·|0); `distribution` is the cdf R0
     and the density r0 of y; `mirror` maps the y of ζ to that of 1 − ζ; `log_ratio`, to be
     differentiated, is log r(ζ|1) − log r(ζ|0). A `spike` at 0 may take the place of r(ζ|0).
     """
@@ -195,8 +196,7 @@ def dvae(rbm, log_Z, a, zeta):
     z = [(zeta_i > 0).astype(zeta_i.dtype) for zeta_i in stop_gradient(zeta)]
     (z1, z2), (a1, a2) = sides([*z[:-1], sigmoid(stop_gradient(a[-1]))]), sides(a)
     slope1 = (1 - z1) * stop_gradient(sigmoid(a1))  # (1 − z) / (1 − q) · dq/da, finite for q = 1
-    z1 = z1 + slope1 * (a1 - stop_gradient(a1))
-    z2 = z2 + sigmoid(a2) - stop_gradient(sigmoid(a2))
+    z1, z2 = with_slope(z1, a1, slope1), with_slope(z2, sigmoid(a2), 1)
     return minus_kl_of_bits(rbm, log_Z, a, np.sum(times(z1, rbm[2]) * z2, axis=-1))
 
 
@@ -275,8 +275,8 @@ def gaussian_integral(rbm, log_Z, zeta, q, lam):
 
     M = λ + [0 W; W' 0] is chosen such that the pairs z1'W z2 cancel in p(z) p(ζ|z):
     log p(ζ) = ½ log det(M / 2π) − ½ ζ'Mζ + Σ softplus(Mζ + b − λ/2) − log Z, exactly.
-    det M is λⁿ det(1 − W W' / λ²), as one side is summed out (Schur complement). The paper calls
-    λ β. `q` holds logits, shifts and scales s of every group.
+    det M is λⁿ det(1 − W W' / λ²), as one side is summed out (Schur complement). The paper's
+    letter for λ is β. `q` holds logits, shifts and scales s of every group.
     """
     b1, b2, W = rbm
     zeta1, zeta2 = sides(zeta)

@@ -1,7 +1,7 @@
-"""Gumbel-Softmax, or Concrete variables of K classes: Jang et al. 2017 (arXiv 1611.01144), Maddison
+"""Gumbel-Softmax, or Concrete variables of C classes: Jang et al. 2017 (arXiv 1611.01144), Maddison
 et al. 2017 (1611.00712); beside it score functions and REBAR (1703.07370) for the same model.
 
-A variable of K classes is b = one_hot(argmax z), z = log π + G, with π = softmax(a) and Gumbel
+A variable of C classes is b = one_hot(argmax z), z = log π + G, with π = softmax(a) and Gumbel
 noise G = −log(−log u). Replace b by h = softmax(z / T), and the gradient flows through the sample:
 
     ∇ E[f(b)]  ≈  E[ ∇ f(softmax((log π + G) / T)) ],     less biased but noisier as T → 0.
@@ -19,7 +19,8 @@ hard, with a slope of reinmax.py. unordered and sum-and-sample are unordered.py.
 VIMCO), nvil and rebar take hard b; they are unbiased, NVIL up to a scale.
 
 Cost per step: f and ∇f at h, and f at b to report it. REBAR: f at b, once at h for each layer, and
-the same again to adapt. The sizes are those of a notebook of Jang et al., with ReLU, grey targets.
+the same again to adapt. The sizes are those of a notebook of Jang et al. Its nets are ReLU and its
+targets grey levels; ours are tanh and bits.
 
     python methods/gumbel_softmax.py
 """
@@ -32,18 +33,10 @@ import unordered
 import vimco
 from categorical import (CategoricalToy, check_samples, conditional, gumbel, hard_sample,
                          log_density, log_prob, log_softmax, sample)  # fmt: skip
-from common import (  # before numpy: it chooses the number of BLAS threads
-    Assign,
-    InputError,
-    gradients,
-    init_mlp,
-    log_mean_exp,
-    mlp,
-    one_of,
-    shaped,
-    sigmoid,
-    stop_gradient,
-)
+
+# common before numpy: it chooses the number of BLAS threads
+from common import Assign, InputError, gradients, init_mlp, log_mean_exp, mlp
+from common import one_of, shaped, sigmoid, stop_gradient, with_slope
 from concrete import check_slope, positive
 from rebar import adaptive
 from harness import class_flags, cli
@@ -220,6 +213,7 @@ def rebar(model, params, x, noise, temperature, eta, baseline, *, conditional="c
     The terms with η are summed over the layer that is relaxed; below it are the b, and above it
     plain relaxed samples, the same for h and h̃. η is one per parameter, C a number or (batch,).
     """
+    shaped("eta", eta, tensors=len(params))
     f_b, r, c = r_and_c(model, params, x, noise, temperature, baseline, conditional)
     return f_b, [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
 
@@ -272,14 +266,12 @@ def coupled_difference(a, u):
     the one with z̃ = z, so only derivatives differ: ∂z_k / ∂log π_k is 1.
     """
     log_pi = log_softmax(a)
-    fixed = stop_gradient(log_pi)
-    z = fixed + gumbel(u)
-    dz_tilde = 1 - np.exp(z - np.max(z, axis=-1, keepdims=True))
-    return z + (1 - dz_tilde) * (log_pi - fixed)  # of value z
+    z = stop_gradient(log_pi) + gumbel(u)
+    return with_slope(z, log_pi, np.exp(z - np.max(z, axis=-1, keepdims=True)))
 
 
 def independent_pair(a, u, v):
-    """z and z̃ (2, batch, N, K), z̃ being a draw given b = one_hot(argmax z) with its own noise v."""
+    """z and z̃ (2, batch, N, C), z̃ being a draw given b = one_hot(argmax z) with its own noise v."""
     return np.array([log_softmax(a) + gumbel(u), conditional(a, hard_sample(a, u), v)])
 
 
@@ -305,21 +297,28 @@ def adaptive_rebar(model, params, aux, x, noise, **options):
 # --------------------------------------------------------------------------- for a function at hand
 
 
+OPTIONS = {  # of gradient_samples, by estimator
+    "gumbel-softmax": ("straight_through",), "reinforce": (), "rebar": ("conditional",),
+    **dict.fromkeys(reinmax.ESTIMATORS, ("forward_temperature", "inner")),
+}  # fmt: skip
+
+
 def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature=0.5, eta=1.0,
                      baseline=0.0, **options):  # fmt: skip
-    """n independent single-sample estimates of d/dlogits E[f(b)], by that --estimator: (n, D, K).
+    """n independent single-sample estimates of d/dlogits E[f(b)], by that --estimator: (n, D, C).
 
-    f maps one-hots (n, D, K) to (n,). `logits` has shape (D, K), the uniforms u and v (n, D, K); v
-    only matters for conditional "independent" and "gumbel-rao". Options are those of
-    gumbel_softmax, rebar or reinmax.hard. Raises InputError, a ValueError, for other shapes and
-    options.
+    f maps one-hots (n, D, C) to (n,). `logits` has shape (D, C), the uniforms u and v (n, D, C); v
+    only matters for conditional "independent" and "gumbel-rao". The other options are
+    straight_through, those of rebar, or those of reinmax.hard. Raises InputError, a ValueError, for
+    other shapes and options.
     """
-    one_of("estimator", estimator, ("gumbel-softmax", *reinmax.ESTIMATORS, "reinforce", "rebar"))
+    one_of("estimator", estimator, OPTIONS)
+    for name in options:
+        if name not in OPTIONS[estimator]:
+            raise InputError(f"{name}: estimator {estimator} has no such option")
     logits, u, v = check_samples(logits, u, v)
     positive("temperature", temperature)
     eta, baseline = shaped("eta", eta), shaped("baseline", baseline)
-    if estimator == "reinforce" and options:
-        raise InputError(f"{next(iter(options))}: estimator reinforce has no such option")
     if estimator != "reinforce":
         check_slope(f, np.exp(sample(logits, u, temperature)))
     tiled, x = [np.tile(logits, (len(u), 1, 1))], np.zeros((len(u), 0))  # a gradient per sample

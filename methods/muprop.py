@@ -2,8 +2,8 @@
 
 The mean-field pass replaces the bits of every layer i by their means, μ_i = σ(a_i(μ_{i−1})). Its
 bound f_mf and the total derivatives D_i = df_mf/dμ_i, through all the layers above too, make a
-first-order Taylor expansion of f around μ. It predicts f(b) without knowing b beforehand, and the
-part of its mean that depends on b is known exactly:
+first-order Taylor expansion of f around μ. Its coefficients do not depend on b. So it may be
+subtracted from f(b), and what that takes from the mean of the gradient is known, and added again:
 
     signal_i = f(b) − s0_i f_mf − s1_i ⟨D_i, b_i − μ_i⟩ − C_i(x)
     ∇ E[f(b)] = E[ Σ_i signal_i ∇log q(b_i | b_{i−1}) + s1_i ⟨D_i, ∇σ(a_i)⟩ + ∇f(b) ]

@@ -1,9 +1,10 @@
 """REBAR (Tucker et al. 2017, arXiv 1703.07370): REINFORCE with a relaxed control variate.
 
 Layer l has logits a_l and noise u_l. With z_l = a_l + logit(u_l) its bits are b_l = 1[z_l > 0]. z̃_l
-is an independent draw from p(z_l | b_l). Write f_l(z) for the bound f with hard bits b below layer
-l, the relaxed bits σ(z_l) in layer l, and relaxed bits above it, from the same noise u for z and z̃.
-With L layers, q_l(b_l) = Bernoulli(σ(a_l)), and σ short for the relaxation at temperature T,
+is a draw from p(z_l | b_l): by default from the same random numbers, so that z̃_l = z_l in value
+but not in slope. Write f_l(z) for the bound f with hard bits b below layer l, the relaxed bits of
+z_l at temperature T in layer l, and relaxed bits above it, from the same noise u for z and z̃. With
+L layers and q_l(b_l) = Bernoulli(σ(a_l)),
 
     ∇ E[f(b)] = E[ ∇f(b) + (f(b) − C) Σ_l ∇log q_l
                    + η Σ_l ( ∇f_l(z) − ∇f_l(z̃) − f_l(z̃) ∇log q_l ) ].
@@ -55,6 +56,7 @@ import autograd.numpy as np
 
 RELAXATIONS, CONDITIONALS = ("rebar", "concrete"), ("coupled", "independent")
 CONTROL_VARIATES = ("per-layer", "joint")
+ADAPT = ("temperature", "eta", "none")
 
 # --------------------------------------------------------------------------------- the estimator
 
@@ -216,7 +218,7 @@ def estimate(model, params, aux, x, noise, *, adapt="temperature", **options):
     what: "temperature" is everything, "eta" leaves T out, "none" leaves all out: η = 1, C = 0. The
     other options are those of `rebar`.
     """
-    if adapt == "none":
+    if one_of("adapt", adapt, ADAPT) == "none":
         f_b, grads = rebar(model, params, x, noise, np.exp(aux[-1]), 1.0, 0.0, **options)
         return f_b, grads, [np.zeros_like(tensor) for tensor in aux]
 
@@ -310,7 +312,7 @@ def toy(args, estimate, init_aux):
 
 def main(argv=None):
     p = cli.parser("rebar", __doc__)
-    p.flag("--adapt", "learn T, η and C; η and C; or none", choices=("temperature", "eta", "none"))
+    p.flag("--adapt", "learn T, η and C; η and C; or none", choices=ADAPT)
     p.flag("--temperature", "T, or its first value", 0.5, type=cli.TEMPERATURE)
     p.flag("--relaxation", "of the bits", choices=RELAXATIONS)
     p.flag("--noise", "z̃ from the random numbers of z, or from its own", dest="conditional",

@@ -15,16 +15,16 @@ All that is open is h. With z = a + logit(u), b = 1[z > 0] and J(p) = p (1 − p
     Gumbel-Rao    E[J(σ(z / T)) | b] / T, by the mean of M draws of z given b
     ReinMax       2 J((σ(a / T) + b) / 2) − J(π) / 2
 
-times ∇f(b), in every layer. For K classes J(p) is the matrix diag(p) − p pᵀ, and σ is softmax.
+times ∇f(b), in every layer. For C classes J(p) is the matrix diag(p) − p pᵀ, and σ is softmax.
 
-All are biased. The gradient of E[f(b)] has f(1) − f(0) where these have slopes. ST is exact for
-linear f, as Euler's step is. ReinMax at T = 1 has the mean of the slopes at both ends, as Heun's
-step has: it is exact for quadratic f, also of many variables, and not for a cubic. With T ≠ 1 it is
-not even exact for linear f. Gumbel-Rao has the mean of ST-Gumbel and less variance.
+All are biased. The gradient of E[f(b)] has f(1) − f(0) where these have slopes. At T = 1 ST is
+exact for linear f, as Euler's step is. ReinMax at T = 1 has the mean of the slopes at both ends, as
+Heun's step has: it is exact for quadratic f, also of many variables, and not for a cubic. With
+T ≠ 1 neither is even exact for linear f. Gumbel-Rao has the mean of ST-Gumbel and less variance.
 
-Cost per step: f and ∇f once. --forward-temperature F draws from σ(a / F), and --temperature is the
-T of the slope (Shah et al. 2024, arXiv 2410.13331). The M draws of z are not independent: they are
-those of v + m / M modulo 1 for one uniform v, each of which is uniform.
+Cost per step: f and ∇f once. --forward-temperature F draws b with z = a / F + logit(u), and
+--temperature is the T of the slope (Shah et al. 2024, arXiv 2410.13331). The M draws of z are not
+independent: they are those of v + m / M modulo 1 for one uniform v, each of which is uniform.
 
     python methods/reinmax.py
 """
@@ -84,7 +84,7 @@ def bits(a, u, v, *, estimator="reinmax", T=1.0, F=1.0, inner=1):
 
 
 def classes(a, u, v, *, estimator="reinmax", T=1.0, F=1.0, inner=1):
-    """One-hots of the logits a (..., K) with that slope; u and v are uniforms like a."""
+    """One-hots of the logits a (..., C) with that slope; u and v are uniforms like a."""
     drawn = stop_gradient(a) / F
     b, zs = categorical.hard_sample(drawn, u), [drawn + categorical.gumbel(u)]
     if estimator == "gumbel-rao":

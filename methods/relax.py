@@ -1,7 +1,8 @@
 """RELAX and LAX (Grathwohl et al. 2018, arXiv 1711.00123): a learned function as control variate.
 
 Layer l has logits a_l and noise u_l. With z_l = a_l + logit(u_l) its bits are b_l = 1[z_l > 0]. z̃_l
-is an independent draw from p(z_l | b_l). For any differentiable functions c_l and L layers, with
+is a draw from p(z_l | b_l): by default from the same random numbers, so that z̃_l = z_l in value
+but not in slope. For any differentiable functions c_l and L layers, with
 q_l(b_l) = Bernoulli(σ(a_l)),
 
     ∇ E[f(b)] = E[ ∇f(b) + Σ_l ( (f(b) − c_l(z̃_l)) ∇log q_l + ∇c_l(z_l) − ∇c_l(z̃_l) ) ].
@@ -12,7 +13,8 @@ have mean zero. The closer c_l(z) is to f(b), the less is left of the noise of f
     c_l(z) = η_l f_l(z) + r_ρ(z, x, b_1 … b_{l−1}).
 
 f_l(z) is the bound with hard bits below layer l and relaxed bits σ(z/T) from l on, as in REBAR; r_ρ
-is a network. It starts at r = 0, so that RELAX starts as REBAR without C. For a black box
+is a network. It starts at r = 0, so that RELAX starts as rebar.py with --relaxation concrete and
+without C. For a black box
 (--black-box) c_l = r_ρ alone: f is never differentiated by b, and may jump. T, η and ρ descend the
 mean square of the gradient, which is its variance up to a constant.
 
@@ -22,7 +24,8 @@ LAX is the same for z with a density, which needs no z̃ (`lax_samples`):
 
 In ∇c_l(z̃_l), z̃_l moves with a_l. The factor f(b) − c_l(z̃_l) is not differentiated. Published code
 has held z̃ fixed in the first, and has differentiated the second. Both are biased.
-Unlike the paper, η is one per layer and multiplies f_l alone, and r_ρ starts at 0.
+Unlike the authors' code: η_l multiplies f_l alone, T is one for all layers, r_ρ has one layer of
+100 units, and the mean square is that of the gradients of all parameters.
 
 Cost per step: f and ∇f once at b; for each layer c_l and its derivative once ("the same, faster"),
 and about as much again to adapt T, η and ρ.

@@ -36,6 +36,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     check_samples,
     gradients,
     hard_sample,
+    one_of,
     stop_gradient,
 )
 from harness import cli
@@ -52,6 +53,8 @@ BASELINES = ("leave-one-out", "mean", "grpo")
 def advantage(f, baseline="leave-one-out"):
     """What multiplies ∇log q(b_k): f_k − C_k, or what --baseline says; f has shape (images, K)."""
     K = f.shape[1]
+    if baseline == "grpo":
+        f = f - f[:, :1]  # equal values become 0, and so has their standard deviation to
     centred = f - np.sum(f, axis=1, keepdims=True) / K
     if baseline == "leave-one-out":
         return centred * (K / (K - 1))  # the same as f_k − C_k
@@ -88,8 +91,7 @@ def estimate(model, params, aux, x, noise, *, samples=2, baseline="leave-one-out
 
 def check(rows, samples, baseline):
     """Raise InputError for what RLOO is not defined for."""
-    if baseline not in BASELINES:
-        raise InputError(f"baseline: '{baseline}' is unknown; choose from {', '.join(BASELINES)}")
+    one_of("baseline", baseline, BASELINES)
     if samples < 2:
         raise InputError("samples: RLOO needs two or more of every image")
     if rows % samples:

@@ -2,8 +2,8 @@
 2022, arXiv 2111.05300; Shi, Zhou, Hwang, Titsias, Mackey 2022, arXiv 2202.09497).
 
 Draw b_1 … b_K ~ q(b|x), of D bits with probabilities θ. Sample k has f_k = f(b_k) and the slope
-G_k = ∂f/∂b at b_k. Ḡ_{−k} is the mean of G over the others; C_k, as in RLOO, is a mean over them
-too. Double CV (--estimator double-cv) corrects every f_k, in the baselines and in itself:
+G_k = ∂f/∂b at b_k. Ḡ_{−k} is the mean of G over the others. Double CV (--estimator double-cv)
+corrects every f_k, in the baselines and in itself:
 
     c_k = α Ḡ_{−k}·(b_k − θ)
     ∇_a E[f(b)] = E[ 1/K Σ_k ( (f_k + c_k − 1/(K−1) Σ_{j≠k} (f_j + c_j)) (b_k − θ)
@@ -23,9 +23,9 @@ The functions of sample k come from the other samples and a network H with two o
 
 Both are unbiased for every α, β, H and even G. A correction c_j or (A h_j)(b_j) has mean zero given
 all samples but j, and so has its product with b_k − θ, k ≠ j. The product of c_k with b_k − θ has
-the mean α Ḡ_{−k} θ(1−θ), which is subtracted. With L layers each has its own G, α, β and H, and the
-layers below a bit are part of the rest. α, β and H descend the mean square of the gradient for the
-logits. At α = β = 0, where they begin, both are RLOO.
+the mean α Ḡ_{−k} θ(1−θ), which is subtracted. With L layers each has its own G, α, β and H, and
+what is held fixed includes the layers below of the same sample. α, β and H descend the mean square
+of the gradient for the logits. At α = β = 0, where they begin, both are RLOO.
 
 Cost per image and step: K evaluations of f and K of ∇f, and for RODEO K(K−1)(D+1) of the small H.
 
@@ -139,12 +139,16 @@ def estimate(model, params, aux, x, noise, *, samples=2, estimator="rodeo"):
     rloo.check(len(x), samples, "leave-one-out")
     hard = lambda layer, a_l: hard_sample(a_l, noise[layer][0])
     b, a = model.infer(params, x, hard)
+    L = len(b)
 
-    def sum_of_f(b):
-        f = model.bound(params, x, *model.infer(params, x, lambda layer, a_l: b[layer]))
+    def sum_of_f(tensors):  # of b, then params; the direct derivative: −log q's own has mean zero
+        b, params = tensors[:L], tensors[L:]
+        _, a = model.infer(stop_gradient(params), x, lambda layer, a_l: b[layer])
+        f = model.bound(params, x, b, a)
         return [np.sum(f)], f
 
-    (G,), f = gradients(sum_of_f, b)
+    (slopes,), f = gradients(sum_of_f, [*b, *params])
+    G, direct = slopes[:L], slopes[L:]
     images = lambda rows: np.reshape(rows, (-1, samples, *rows.shape[1:]))
 
     def mean_square(aux):
@@ -164,15 +168,11 @@ def estimate(model, params, aux, x, noise, *, samples=2, estimator="rodeo"):
     (aux_grads,), g = gradients(mean_square, aux)
 
     def surrogate(params):
-        b, a = model.infer(params, x, hard)
-        f = model.bound(params, x, b, stop_gradient(a))  # its direct derivative
-        total = np.sum(f)
-        for g_l, a_l in zip(g, a):
-            total = total + np.sum(np.reshape(g_l, a_l.shape) * a_l)
-        return [total / len(x)], f
+        _, a = model.infer(params, x, lambda layer, a_l: b[layer])
+        return [sum(np.sum(np.reshape(g_l, a_l.shape) * a_l) for g_l, a_l in zip(g, a))], []
 
-    (grads,), f = gradients(surrogate, params)
-    return f, grads, aux_grads
+    (of_logits,), _ = gradients(surrogate, params)
+    return f, [(direct_k + g_k) / len(x) for direct_k, g_k in zip(direct, of_logits)], aux_grads
 
 
 # ------------------------------------------------------------------------------------ toy and main

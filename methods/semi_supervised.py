@@ -8,10 +8,10 @@ x ~ p(x|y, z), with a classifier q(y|x) and an encoder q(z|x, y). In nats, with 
     maximised   J^α      = mean −U + mean −L + α mean log q(y|x)                         (8, 9)
 
 The first two are bounds on log p(x, y) and log p(x); the last two means of J^α are over labelled
-images. H is exact, z pathwise. The lesson is the gradient of E_{q(y|x)}[f(y)], f = −L(x, ·), for K
+images. H is exact, z pathwise. The lesson is the gradient of E_{q(y|x)}[f(y)], f = −L(x, ·), for C
 classes (--unlabelled):
 
-    marginal          Σ_y q(y|x) f(y)                                       exact, K passes of f
+    marginal          Σ_y q(y|x) f(y)                                       exact, C passes of f
     gumbel            f(h),  h = softmax((log q + g) / T), g Gumbel noise   biased, 1 pass ¹
     straight-through  f(y),  y = one-hot argmax h, with dy = dh             biased, 1 pass
     reinmax           f(y),  with the dy of reinmax.py, to second order     biased, 1 pass
@@ -52,11 +52,11 @@ import autograd.numpy as np
 from tqdm import tqdm
 
 # ------------------------------------------- E_{q(y|x)}[f(y)], several times: (batch,) from log q
-# f maps y (samples, batch, K), one-hot or relaxed, to (samples, batch); u are uniforms like y.
+# f maps y (samples, batch, C), one-hot or relaxed, to (samples, batch); u are uniforms like y.
 
 
 def marginal(f, log_q, u, temperature):
-    y = np.eye(log_q.shape[-1], dtype=log_q.dtype)[:, None]  # (K, 1, K): each class, all images
+    y = np.eye(log_q.shape[-1], dtype=log_q.dtype)[:, None]  # (C, 1, C): each class, all images
     return np.sum(np.exp(log_q).T * f(y), axis=0)
 
 
@@ -86,7 +86,7 @@ def reinmax(f, log_q, u, temperature):
 
 def unordered(f, log_q, u, temperature):
     sets = without_replacement.sets("unordered", stop_gradient(log_q)[:, None], by_image(u))
-    y = np.swapaxes(sets[:, :, 0], 0, 1)  # (S, batch, K), S different classes of an image
+    y = np.swapaxes(sets[:, :, 0], 0, 1)  # (S, batch, C), S different classes of an image
     f_y, log_q_y = f(y), np.sum(y * log_q, axis=-1)
     w, f_minus_B = without_replacement.unordered(*(stop_gradient(a).T for a in (log_q_y, f_y)))
     score = f_minus_B.T * (log_q_y - stop_gradient(log_q_y))  # of value 0
@@ -94,7 +94,7 @@ def unordered(f, log_q, u, temperature):
 
 
 def by_image(u):
-    """u (S, batch, K) as unordered.py has it: (batch, S, 1, K), y being the only variable."""
+    """u (S, batch, C) as unordered.py has it: (batch, S, 1, C), y being the only variable."""
     return np.swapaxes(u, 0, 1)[:, :, None]
 
 
@@ -117,7 +117,7 @@ def objective(model, params, x, noise, temperature, *, unlabelled="marginal", al
     """J^α, a scalar, and −U of every unlabelled image, (batch,), as it enters it.
 
     `x` is (unlabelled images, labelled images, their classes one-hot), `noise` (u (samples, batch,
-    K) uniform; ε (batch, z) normal, ε of the labelled images; what dropout keeps of either). One ε
+    C) uniform; ε (batch, z) normal, ε of the labelled images; what dropout keeps of either). One ε
     serves all y of an image: that takes from the differences between classes the noise of z.
     """
     (x_u, x_l, y_l), (u, eps_u, eps_l, keep_u, keep_l) = x, noise

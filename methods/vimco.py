@@ -2,13 +2,13 @@
 2016, arXiv 1602.06725).
 
 Draw b_1 … b_K ~ q(b|x), with weights w_k = p(x, b_k) / q(b_k|x). The bound of K samples (Burda et
-al. 2015, arXiv 1509.00519) is tighter than that of one:
+al. 2016, arXiv 1509.00519) is tighter than that of one:
 
     L = log 1/K Σ_k w_k         w̃_k = w_k / Σ_j w_j
     ∇ E[L] = E[ Σ_k (L − L_{−k}) ∇log q(b_k) + Σ_k w̃_k ∇log w_k ]
 
-The second sum is ∇L with the b_k held fixed. Its part − w̃_k ∇log q(b_k) does not have mean zero,
-as it has for one sample. L_{−k} is L with w_k replaced by a mean of the others (--mean). So it does
+The second sum is ∇L with the b_k held fixed. Its part − w̃_k ∇log q(b_k) has mean zero for one
+sample only. L_{−k} is L with w_k replaced by a mean of the others (--mean). So it does
 not depend on b_k, and is a good guess of L:
 
     arithmetic   1/(K−1) Σ_{j≠k} w_j                L_{−k} = log 1/(K−1) Σ_{j≠k} w_j
@@ -43,6 +43,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     gradients,
     hard_sample,
     log_mean_exp,
+    one_of,
     shaped,
     stop_gradient,
 )
@@ -101,7 +102,8 @@ def estimate(model, params, aux, x, noise, *, samples=2, mean="geometric", ovis=
 
     Every image is in `samples` = K consecutive rows of x. `noise` is a list of pairs (u, v) of
     uniforms, one pair a layer; v is not used. `ovis` is OVIS's γ, or None for VIMCO. Raises
-    InputError for K < 2, for rows that K does not divide, and for an unknown mean.
+    InputError for K < 2, for rows that K does not divide, for an unknown mean, and for a γ outside
+    [0, 1].
     """
     check(len(x), samples, mean, ovis)
 
@@ -119,8 +121,7 @@ def estimate(model, params, aux, x, noise, *, samples=2, mean="geometric", ovis=
 
 def check(rows, samples, mean, ovis):
     """Raise InputError for what VIMCO is not defined for."""
-    if mean not in MEANS:
-        raise InputError(f"mean: '{mean}' is unknown; choose from {', '.join(MEANS)}")
+    one_of("mean", mean, MEANS)
     if ovis is not None and not (0 <= ovis <= 1 and mean == "geometric"):
         raise InputError("ovis: γ has to be from 0 to 1, and mean left at its default")
     if samples < 2:
@@ -137,7 +138,7 @@ def gradient_samples(f, logits, u, v, *, mean="geometric", ovis=None):
 
     f maps bits (n, D) to log-weights (n,), in which nothing depends on the logits; `logits` has
     shape (D,), the uniforms u and v (n, K, D), and v is not used. Raises InputError (a ValueError)
-    for other shapes, K < 2, an unknown mean.
+    for other shapes, K < 2, an unknown mean, a γ outside [0, 1].
     """
     logits, u, v = check_samples(logits, u, v, K=None)
     ovis = None if ovis is None else float(shaped("ovis", ovis))

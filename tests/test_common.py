@@ -538,6 +538,18 @@ def test_an_f_that_writes_or_is_not_finite_is_refused(rng):
     with pytest.raises(M.common.InputError, match="basline: estimator reinforce has no such"):
         M.gumbel_softmax.gradient_samples(jumps, np.zeros((1, 3)), *one_hot, estimator="reinforce",
                                           basline=1.0)  # fmt: skip
+    for estimator, options in (("gumbel-softmax", {"samples": 2}), ("rebar", {"inner": 3}),
+                               ("gumbel-softmax", {"objective": "density"}),
+                               ("st", {"straight_through": True})):  # fmt: skip
+        with pytest.raises(
+            M.common.InputError, match=f"{next(iter(options))}: estimator {estimator} has"
+        ):
+            M.gumbel_softmax.gradient_samples(
+                jumps, np.zeros((1, 3)), *one_hot, estimator=estimator, **options
+            )
+    for samples in (M.concrete, M.rebar, M.relax, M.reinmax):
+        with pytest.raises(M.common.InputError, match="temperature: has to be a finite number"):
+            samples.gradient_samples(lambda b: b[:, 0], np.zeros(2), u, v, temperature="0.5")
     with pytest.raises(M.common.InputError, match="u: has to be uniforms"):
         M.gumbel_softmax.gradient_samples(jumps, np.zeros((1, 3)), 9 * one_hot[0], one_hot[1])
     log_joint = lambda z: -anp.sum(z**2, axis=-1)

@@ -291,7 +291,7 @@ def test_float32_is_kept(monkeypatch):
     [
         ({"u": np.zeros((5, 1)) + 0.5}, r"u: .* shape \(n, D = 2\), not \(5, 1\)"),
         ({"u": np.zeros((5, 4, 1)) + 0.5}, r"u: .* shape \(n, P, D = 2\), not \(5, 4, 1\)"),
-        ({"estimator": "u2g"}, "estimator: 'u2g' is unknown; choose from disarm, arm, arms"),
+        ({"estimator": "u2g"}, "estimator: choose from disarm, arm, arms, not 'u2g'"),
         ({"estimator": "arms"}, r"u: .* shape \(n, K, D = 2\)"),
         ({"bound": True}, r"u: .* shape \(n, K, D = 2\)"),
         ({"u": np.zeros((5, 1, 2)) + 0.5, "bound": True}, "u: .* K ≥ 2"),

@@ -612,6 +612,8 @@ def enumeration_is_exact(m):
         step = np.zeros((2, 3))
         step[at] = 1e-6
         assert abs((total(logits + step) - total(logits - step)) / 2e-6 - g[at]) < 1e-8
+    far = m.categorical.exact_gradient(f, logits + np.array([[-2e4], [3e4]]))  # the same p
+    assert np.abs(far - g).max() < 1e-8
     with pytest.raises(m.common.InputError, match="65,536"):
         m.categorical.exact_gradient(f, np.zeros((11, 3)))
 
@@ -854,7 +856,7 @@ def test_extremes_are_finite(name, options, temperature):
 
 
 def test_one_class_has_nothing_to_say():
-    """K = 1: h = b = 1, log q = 0, no gradient, and no warning of a division."""
+    """C = 1: h = b = 1, log q = 0, no gradient, and no warning of a division."""
     u = np.full((5, 2, 1), 0.3)
     for options in (
         {}, {"straight_through": True}, {"estimator": "reinforce"}, {"estimator": "rebar"},
@@ -872,6 +874,18 @@ def test_one_class_has_nothing_to_say():
         np.testing.assert_allclose(f_h, bound, rtol=1e-12)
         assert slope == 0
         assert all(np.all(g == 0) for g, n in zip(grads, model.names) if n.startswith("q"))
+
+
+def test_unknown_choices_of_rebar_are_refused(rng):
+    f = lambda h: anp.sum(h**2, axis=(-2, -1))
+    tiled, u = [np.zeros((5, 2, 3))], rng.random((5, 2, 3))
+    arguments = M.categorical.CategoricalToy(f), tiled, np.zeros((5, 0)), [(u, u)], 0.5
+    with pytest.raises(M.common.InputError, match="eta: "):
+        M.gumbel_softmax.rebar(*arguments, [], 0.0)
+    model, params, x = proofs.tiny_sbn(M)
+    aux, noise = M.rebar.init_aux(rng, model), model.draw_noise(rng, len(x))
+    with pytest.raises(M.common.InputError, match="adapt: choose from temperature, eta, none"):
+        M.rebar.estimate(model, params, aux, x, noise, adapt="temprature")
 
 
 def quadratic_of_one(h):
@@ -996,13 +1010,13 @@ def test_toy(tmp_path):
 
 MUTATIONS = {
     # -- the distribution
-    "T to the power 1 − K, a published misprint": (
+    "T to the power 1 − C, a published misprint": (
         density_integrates_to_one,
-        ("(K - 1) * np.log(temperature)", "(1 - K) * np.log(temperature)"),
+        ("(C - 1) * np.log(temperature)", "(1 - C) * np.log(temperature)"),
     ),
-    "(K − 1)! forgotten": (
+    "(C − 1)! forgotten": (
         density_is_the_derivative_of_the_cdf,
-        ("constant = math.lgamma(K) + ", "constant = "),
+        ("constant = math.lgamma(C) + ", "constant = "),
     ),
     "exponent sign in the density": (
         density_is_the_derivative_of_the_cdf,
@@ -1141,15 +1155,16 @@ MUTATIONS = {
     # -- REBAR
     "dz̃/dlog π dropped": (
         rebar_is_exact,
-        ("(1 - dz_tilde) * (log_pi - fixed)", "log_pi - fixed"),
+        ("log_pi, np.exp(z - np.max(z, axis=-1, keepdims=True))", "log_pi, 1"),
     ),
     "dz̃/dlog π in place of the difference": (
         rebar_is_exact,
-        ("(1 - dz_tilde) * (log_pi - fixed)", "dz_tilde * (log_pi - fixed)"),
+        ("log_pi, np.exp(z - np.max(z, axis=-1, keepdims=True))",
+         "log_pi, 1 - np.exp(z - np.max(z, axis=-1, keepdims=True))"),
     ),
     "derivative of the logits, not of log π": (
         coupled_noise_is_the_truncated_one,
-        ("    log_pi = log_softmax(a)\n    fixed", "    log_pi = a\n    fixed"),
+        ("    log_pi = log_softmax(a)\n    z =", "    log_pi = a\n    z ="),
     ),
     "sign of the control variate's score": (
         rebar_is_exact,

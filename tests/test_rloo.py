@@ -90,6 +90,12 @@ def test_grpo_tends_to_the_arcsine(p):
     assert stats.binom.pmf(c, K, p) @ g == pytest.approx(np.sqrt(p * (1 - p)), rel=0.006)
 
 
+def test_grpo_of_equal_values_is_zero(rng):
+    for K in range(2, 40):
+        for value in rng.standard_normal(5):
+            assert not np.any(M.rloo.advantage(np.full((1, K), value), "grpo"))
+
+
 @pytest.mark.parametrize("model", proofs.TINY, ids=str)
 def test_every_parameter(model):
     every_parameter(M, **model)
@@ -144,7 +150,7 @@ def test_float32_is_kept(monkeypatch):
         ({"u": np.zeros((5, 3, 1)) + 0.5}, r"u: .* shape \(n, K, D = 2\), not \(5, 3, 1\)"),
         ({"v": np.zeros((5, 2, 2)) + 0.5}, r"v: .* shape \(n = 5, K = 3, D = 2\), not \(5, 2, 2\)"),
         ({"logits": np.zeros((1, 2))}, r"logits: .* shape \(D\), not \(1, 2\)"),
-        ({"baseline": "leave_one_out"}, "baseline: 'leave_one_out' is unknown; choose from leave-"),
+        ({"baseline": "leave_one_out"}, "baseline: choose from leave-one-out, mean, grpo"),
     ],
 )
 def test_nonsense_is_refused(change, message):

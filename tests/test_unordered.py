@@ -17,13 +17,13 @@ PAIR = np.array([[0.6, -0.3, 0.1], [-0.8, 0.2, 1.0]])  # two of three
 
 
 def f(b):
-    """Of one-hots (n, D, K); jumps, so it has no slope."""
+    """Of one-hots (n, D, C); jumps, so it has no slope."""
     numbers = np.sin(3.0 * np.arange(b.shape[1] * b.shape[2])).reshape(b.shape[1:])
     return np.round(3 * np.exp((b * numbers).sum(axis=(1, 2)))) / 3 + 2
 
 
-def all_values(D, K):
-    return np.eye(K)[list(itertools.product(range(K), repeat=D))]  # (K^D, D, K)
+def all_values(D, C):
+    return np.eye(C)[list(itertools.product(range(C), repeat=D))]  # (C^D, D, C)
 
 
 def log_p(logits, b):
@@ -31,9 +31,9 @@ def log_p(logits, b):
     return np.log((b * pi).sum(axis=-1)).sum(axis=-1)
 
 
-def orders(p, k):
-    """All that k draws without replacement can give, with its probability: (sequences, k)."""
-    sequences = np.array(list(itertools.permutations(range(len(p)), k)))
+def orders(p, K):
+    """All that K draws without replacement can give, with its probability: (sequences, K)."""
+    sequences = np.array(list(itertools.permutations(range(len(p)), K)))
     q = p[sequences]
     return sequences, np.prod(q / (1 - np.cumsum(q, axis=1) + q), axis=1)
 
@@ -69,24 +69,24 @@ def completions_are_exact(m):
 
 def is_exact(m):
     """The mean over all draws is the exact gradient, of one and of two variables: 1e-12."""
-    for logits, k in ((LOGITS, 2), (LOGITS, 3), (LOGITS, 4), (PAIR, 2), (PAIR, 3)):
+    for logits, K in ((LOGITS, 2), (LOGITS, 3), (LOGITS, 4), (PAIR, 2), (PAIR, 3)):
         values = all_values(*logits.shape)
         log, F = log_p(logits, values), f(values)
         pi = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
         exact = np.tensordot(np.exp(log) * F, values - pi, 1)
-        sequences, weights = orders(np.exp(log), k)
+        sequences, weights = orders(np.exp(log), K)
         for estimator in ESTIMATORS:
             S = np.array([taken(np.exp(log), s, estimator) for s in sequences])
             w, signal = m.unordered.RULES[estimator](log[S], F[S])
             g = np.einsum("nk,nkij->nij", w * signal, (values - pi)[S])
-            assert np.abs(np.tensordot(weights, g, 1) - exact).max() < 1e-12, (estimator, k)
+            assert np.abs(np.tensordot(weights, g, 1) - exact).max() < 1e-12, (estimator, K)
             assert abs(weights @ np.sum(w * F[S], axis=1) - np.exp(log) @ F) < 1e-12
             np.testing.assert_allclose(np.sum(w, axis=1), 1, rtol=1e-13)
 
 
 def every_parameter_is_exact(m, task="generate"):
     """Every parameter of a tiny model, whose f has parameters of its own; all draws: 1e-12."""
-    rng, k = np.random.default_rng(4), 2
+    rng, K = np.random.default_rng(4), 2
     mean = np.array([0.3, 0.5, 0.6, 0.4])
     model = m.models.CategoricalNet(mean, 2, 2, 1, [3], True, task, dtype=np.float64)
     params = [p + 0.5 * rng.standard_normal(p.shape) for p in model.init(rng)]
@@ -100,14 +100,14 @@ def every_parameter_is_exact(m, task="generate"):
     (exact,), _ = m.common.gradients(expected, params)
     _, (a,) = model.infer(params, image, lambda layer, a: values[:1])
     p = np.exp(log_p(a[0], values))
-    noise = model.draw_noise(rng, k)
+    noise = model.draw_noise(rng, K)
     for estimator in ESTIMATORS:
         total = [np.zeros_like(g) for g in exact]
-        for sequence, weight in zip(*orders(p, k)):
+        for sequence, weight in zip(*orders(p, K)):
             S = values[taken(p, sequence, estimator)]
             m.unordered.sets = lambda estimator, a, u, S=S: S[None]
             _, grads, _ = m.unordered.estimate(
-                model, params, [], np.repeat(image, k, axis=0), noise, estimator=estimator
+                model, params, [], np.repeat(image, K, axis=0), noise, estimator=estimator
             )
             for mean, g in zip(total, grads):
                 mean += weight * g
@@ -120,14 +120,14 @@ def draws_are_right(m):
 
     A false alarm has probability 1e-6. For sum-and-sample it is the last value that is random.
     """
-    sets, n, k = m.unordered.sets, 60_000, 2
+    sets, n, K = m.unordered.sets, 60_000, 2
     rng, values = np.random.default_rng(5), all_values(2, 3)
     p = np.exp(log_p(PAIR, values))
-    u = np.clip(rng.random((n, k, 2, 3)), 1e-300, None)
+    u = np.clip(rng.random((n, K, 2, 3)), 1e-300, None)
     a = np.broadcast_to(PAIR, (n, 2, 3))
-    code = lambda b: np.argmax(b, axis=-1) @ np.array([3, 1])  # (n, k)
+    code = lambda b: np.argmax(b, axis=-1) @ np.array([3, 1])  # (n, K)
     drawn = code(sets("unordered", a, u))
-    sequences, weights = orders(p, k)
+    sequences, weights = orders(p, K)
     assert abs(weights.sum() - 1) < 1e-12
     found = np.bincount(drawn[:, 0] * 9 + drawn[:, 1], minlength=81)
     assert found.sum() == found[sequences[:, 0] * 9 + sequences[:, 1]].sum()  # none twice
@@ -178,11 +178,11 @@ def test_the_likeliest():
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_all_values_are_the_exact_sum(estimator, rng):
-    """k = K: no noise is left, and half of it or less with every value more."""
+    """K = C: no noise is left, and half of it or less with every value more."""
     exact = M.categorical.exact_gradient(f, LOGITS)
     variances = []
-    for k in (2, 3, 4):
-        u = rng.random((5000, k, 1, 4))
+    for K in (2, 3, 4):
+        u = rng.random((5000, K, 1, 4))
         g = M.unordered.gradient_samples(f, LOGITS, u, u, estimator=estimator)
         variances.append(np.sum(np.var(g, axis=0)))
     np.testing.assert_allclose(g, np.broadcast_to(exact, g.shape), rtol=0, atol=1e-13)
@@ -193,10 +193,10 @@ def test_all_values_are_the_exact_sum(estimator, rng):
 def test_the_exact_variance_of_the_toy(rng):
     """Against 50,000 draws: within 4 %."""
     for estimator in ESTIMATORS:
-        for k in (2, 3):
-            u = rng.random((50_000, k, 1, 4))
+        for K in (2, 3):
+            u = rng.random((50_000, K, 1, 4))
             g = M.unordered.gradient_samples(f, LOGITS, u, u, estimator=estimator)
-            exact = M.unordered.exact_variance(f, LOGITS[0], k, estimator)
+            exact = M.unordered.exact_variance(f, LOGITS[0], K, estimator)
             assert np.sum(np.var(g, axis=0)) == pytest.approx(exact, rel=0.04)
 
 
@@ -235,6 +235,20 @@ def test_float32_and_many_values(estimator, monkeypatch, rng):
     np.testing.assert_allclose(signal[0], (np.arange(10) - 4.5) * 10 / 9, rtol=1e-9)  # RLOO's
 
 
+@pytest.mark.parametrize("tail", [(-50, -51, -52), (-60, -61), (-120, -121, -150)], ids=str)
+def test_float32_where_a_few_values_have_all_the_probability(tail):
+    """All values are in S, so w is p; and so it is nearly for S with one value less."""
+    log_p = M.categorical.log_softmax(np.array([[0, 0.3, 0.7, *tail]]))
+    p = np.exp(log_p)[0]
+    for K in (len(p) - 1, len(p)):
+        w, signal = M.unordered.unordered(log_p[:, :K].astype(np.float32), np.zeros((1, K), "f"))
+        np.testing.assert_allclose(w[0], p[:K], rtol=1e-5, atol=1e-7)
+        assert np.all(signal == 0)
+    w, signal = M.unordered.sum_and_sample(np.full((1, 4), -138, "f"), np.arange(4.0)[None])
+    np.testing.assert_allclose(w[0], [0, 0, 0, 1], atol=1e-30)
+    np.testing.assert_allclose(signal[0], np.arange(4) - 1, rtol=1e-6)  # the likeliest are level
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_float32_is_float64_rounded(estimator):
     """The weights of sets that a sharp p hardly leaves out: 1e-4 of the largest gradient."""
@@ -268,7 +282,7 @@ def test_uniforms_and_logits_at_the_edge(estimator):
         ({"u": np.full((5, 1, 1, 4), 0.5)}, "samples: 1 of an image"),
         ({"u": np.full((5, 11, 1, 4), 0.5)}, "samples: 11 of an image"),
         ({"u": np.full((5, 5, 1, 4), 0.5)}, "samples: there are only 4 values"),
-        ({"u": np.full((5, 1, 4), 0.5)}, r"u: .* shape \(n, k, D = 1, K = 4\)"),
+        ({"u": np.full((5, 1, 4), 0.5)}, r"u: .* shape \(n, K, D = 1, C = 4\)"),
         ({"v": np.full((5, 3, 1, 4), 0.5)}, "v: "),
         ({"logits": np.zeros(4)}, "logits: "),
         ({"estimator": "ordered"}, "estimator: choose from unordered, sum-and-sample"),
@@ -318,7 +332,7 @@ def test_the_toy(tmp_path):
 MUTATIONS = {
     "drawn with replacement": (
         completions_are_exact,
-        ("unordered", "np.maximum(1 - gone, to_come)", "np.maximum(1 + 0 * gone, to_come)"),
+        ("unordered", "left = outside + unit * np.sum(q[:, rest], axis=1)", "left = 1.0"),
     ),
     "the weights of the values alone": (
         is_exact,
@@ -342,8 +356,8 @@ MUTATIONS = {
     ),
     "a baseline that has seen the last": (
         is_exact,
-        ("unordered", "f - np.sum(p[:, :-1] * f[:, :-1], axis=1, keepdims=True) / total",
-         "f - np.sum(w * f, axis=1, keepdims=True)"),
+        ("unordered", "np.sum(q * f[:, :-1], axis=1, keepdims=True) / np.sum(q, axis=1, keep",
+         "np.sum(w * f, axis=1, keepdims=True) / np.sum(w, axis=1, keep"),
     ),
     "the mean over S of ∇f": (
         every_parameter_is_exact,

@@ -202,7 +202,7 @@ def test_float32_is_kept(monkeypatch):
         ({"u": np.zeros((5, 1, 2)) + 0.5}, "u: .* K ≥ 2"),
         ({"u": np.zeros((5, 3, 1)) + 0.5}, r"u: .* shape \(n, K, D = 2\), not \(5, 3, 1\)"),
         ({"v": np.zeros((5, 2)) + 0.5}, r"v: .* shape \(n = 5, K = 3, D = 2\), not \(5, 2\)"),
-        ({"mean": "harmonic"}, "mean: 'harmonic' is unknown; choose from geometric, arithmetic"),
+        ({"mean": "harmonic"}, "mean: choose from geometric, arithmetic, none, not 'harmonic'"),
         ({"ovis": 1.5}, "ovis: γ has to be from 0 to 1"),
         ({"ovis": 0.5, "mean": "arithmetic"}, "ovis: γ has to be .* mean left at its default"),
     ],

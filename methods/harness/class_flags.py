@@ -9,7 +9,7 @@ def add(p, estimators, objectives):
     T, small = cli.TEMPERATURE, cli.number(int, 1, 10**4)
     p.flag("--estimator", "of the gradient; the last two know no --samples", choices=estimators)
     p.flag("--variables", "N, variables per layer (Jang et al.'s paper: 20)", 30, type=small)
-    p.flag("--classes", "K, classes of a variable", 10, type=small)
+    p.flag("--classes", "C, classes of a variable", 10, type=small)
     p.flag("--layers", "of variables; default: 1, with --task predict 2", type=cli.LAYERS)
     p.flag("--hidden", "widths of the nets' layers; default: 512 256, with --task predict none",
            type=cli.UNITS, nargs="*", metavar="WIDTH")  # fmt: skip

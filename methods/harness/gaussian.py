@@ -251,11 +251,11 @@ class GaussianVAE:
 
 
 class M2:
-    """p(y) uniform over K classes, p(z) = N(0, I), p(x|y, z) of bits; q(y|x), q(z|x, y) Gaussian.
+    """p(y) uniform over C classes, p(z) = N(0, I), p(x|y, z) of bits; q(y|x), q(z|x, y) Gaussian.
 
     Every net has `depth` layers of `hidden` units with that activation; y enters the first of them.
     Nets see x − mean, pixel logits have the offset logit(mean), mean (pixels,) being that of the
-    images. y (..., batch, K) is one-hot or relaxed, and may have leading axes; so has what comes of
+    images. y (..., batch, C) is one-hot or relaxed, and may have leading axes; so has what comes of
     it.
     """
 
@@ -284,7 +284,7 @@ class M2:
         return params
 
     def draw_noise(self, rng, batch):
-        """u (samples, batch, K), uniform in (0, 1), and ε (batch, z), normal."""
+        """u (samples, batch, C), uniform in (0, 1), and ε (batch, z), normal."""
         u = rng.random((self.samples, batch, self.classes), self.dtype)
         eps = rng.standard_normal((batch, self.z), self.dtype)
         return np.clip(u, NOISE_MARGIN, 1 - NOISE_MARGIN), eps
@@ -294,7 +294,7 @@ class M2:
         return params[:n], params[n : 2 * n + 1], params[2 * n + 1 :]
 
     def classify(self, params, x, keep=1.0):
-        """log q(y|x), (batch, K); `keep` (batch, pixels) is that of dropout, see `draw_keep`."""
+        """log q(y|x), (batch, C); `keep` (batch, pixels) is that of dropout, see `draw_keep`."""
         a = mlp(self._nets(params)[0], (x - self.mean) * keep, self.activation)
         return log_softmax(a)
 
@@ -339,6 +339,6 @@ class M2:
 
 
 def joint_mlp(params, h, y, activation):
-    """The net of (h, y): y (..., batch, K) adds Y to the first layer, whose h part is done once."""
+    """The net of (h, y): y (..., batch, C) adds Y to the first layer, whose h part is done once."""
     Y, W, b, *rest = params
     return mlp(rest, activation(affine(h, W, b) + times(y, Y)), activation)

@@ -200,13 +200,13 @@ class SBN:
 
 
 class CategoricalNet:
-    """`layers` layers of `variables` (N) categoricals of `classes` (K), with nets between them.
+    """`layers` layers of `variables` (N) categoricals of `classes` (C), with nets between them.
 
     Task "generate": q(b0|x) q(b1|b0) … and p(…b1) p(b0|b1) p(x|b0). The nets have the `hidden`
     layers of that `activation`, "tanh" or "relu", those of p in reverse order; the prior of the top
     is uniform or learned. Task "predict": the upper half of the image, b0, b1, …, the lower half,
     as one chain of such nets; there is no other q, so the bound has no KL. Activations have shape
-    (..., batch, N, K), and the bound (..., batch).
+    (..., batch, N, C), and the bound (..., batch).
     """
 
     def __init__(self, mean, variables=30, classes=10, layers=1, hidden=(512, 256),
@@ -237,7 +237,7 @@ class CategoricalNet:
         return [p for key, p in zip(self.names, params) if key.startswith(f"{name}.")]
 
     def prior(self, params):
-        """Logits of the prior of the top layer, (N, K)."""
+        """Logits of the prior of the top layer, (N, C)."""
         return params[-1] if self.learned_prior else np.zeros(self.shape, self.dtype)
 
     def generative_logits(self, params, activations):
@@ -248,12 +248,12 @@ class CategoricalNet:
         return [*(self._logits(params, f"p{i}", flat(b)) for i, b in above), self.prior(params)]
 
     def _logits(self, params, net, h):
-        """What a net says of the variables of a layer: (..., N, K)."""
+        """What a net says of the variables of a layer: (..., N, C)."""
         a = self.mlp(self._net(params, net), h)
         return np.reshape(a, (*a.shape[:-1], *self.shape))
 
     def draw_noise(self, rng, batch):
-        """Per layer a pair (u, v) of uniforms in (0, 1), each of shape (batch, N, K)."""
+        """Per layer a pair (u, v) of uniforms in (0, 1), each of shape (batch, N, C)."""
         noise = draw_noise(rng, batch, [math.prod(self.shape)] * self.layers, self.dtype)
         return [tuple(w.reshape(batch, *self.shape) for w in uv) for uv in noise]
 
