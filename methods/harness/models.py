@@ -323,7 +323,7 @@ def draw_one_hot(rng, a, shape):
 def multi_sample_bound(model, params, images, n_samples, rng, progress=False):
     """log mean_k exp(log w_k) over n_samples importance weights: (rows,) nats, for rows of bits.
 
-    A lower bound on log p(x), tighter with more samples (Burda et al. 2015, arXiv 1509.00519).
+    A lower bound on log p(x), tighter with more samples (Burda et al. 2016, arXiv 1509.00519).
     Memory is bounded: at most 1,000 samples are in it at once.
     """
     rows, bounds = max(1, 1000 // n_samples), []
