@@ -375,7 +375,7 @@ def check_flags(p, args, given):
     }
     for mode, flags in idle.items():
         if flags:
-            p.error(f"--{min(flags).replace('_', '-')}: has no effect {mode}")
+            p.error(f"{p.flag_of(min(flags))}: has no effect {mode}")
     for name in used:
         if name not in ESTIMATORS:
             p.error(f"--track: '{name}' is none of {', '.join(ESTIMATORS)}")
@@ -425,7 +425,7 @@ def main(argv=None):
         report=lambda model, aux: {f"cv/{k}": float(x) for cv in aux for k, x in zip(scalars, cv)},
     )  # fmt: skip
     if frozen and not args.resume:  # a resumed run has the parameters in its own checkpoint
-        trainer.start_from(args.inference_only, "--inference-only", SAME_MODEL)
+        trainer.start_from(args.inference_only, "--inference-only", SAME_MODEL, p.differs)
 
     def check(folder, rows=()):
         pair = [args.estimator, args.against]
@@ -436,7 +436,7 @@ def main(argv=None):
 
     if args.bias_check in (None, True):  # True: no DIR is given
         return fit(trainer, check if args.bias_check else None)
-    trainer.start_from(args.bias_check, "--bias-check", SAME_MODEL)
+    trainer.start_from(args.bias_check, "--bias-check", SAME_MODEL, p.differs)
     check(open_run(args, data_sha256=data.sha256))
 
 

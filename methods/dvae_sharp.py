@@ -414,16 +414,14 @@ class Run(Trainer):
     def __init__(self, args, data, model):
         ours = partial(estimate, variant=args.variant, beta=args.beta, samples=args.samples)
         rate = lambda step: schedule(step / args.steps)
-        super().__init__(args, data, model, ours, init_aux, self.prior_report, rate=rate,
+        report = lambda *_: {"log_Z": float(self.chains.log_Z), "warm_up/c": self.warm_up()}
+        super().__init__(args, data, model, ours, init_aux, report, rate=rate,
                          adam={"beta2": 0.999, "eps": 1e-3}, keep_best=True)  # fmt: skip
         self.rbm = model.rbm(self.params)  # views, so always the present ones
         self.chains = Chains(self.rbm, partial(stream, args.seed), args.chains, args.sampler,
                              args.sweeps, ais_chains=args.ais_chains,
                              ais_temperatures=args.ais_temperatures)  # fmt: skip
         model.statistics, model.prior = self.aux, self.chains
-
-    def prior_report(self, model, aux):
-        return {"log_Z": float(self.chains.log_Z), "warm_up/c": self.warm_up()}
 
     def warm_up(self):
         return min(self.step_count / (0.3 * self.args.steps), 1.0)
@@ -489,6 +487,8 @@ def main(argv=None):
         p.error("--task: this model is of whole images only")
     if args.width % 2:
         p.error(f"--width: {args.width} has to be even, as a group may be half of it")
+    if args.batch_size == 1 and STRUCTURES[args.struct][1]:  # tanh layers, which have batch norm
+        p.error("--batch-size: batch norm makes a single image 0; take 2, or --struct 1-layer-lin")
     if args.variant == "dvaes_gi" and args.beta and args.beta <= 5:
         p.error(f"--beta: {args.beta} has no effect on dvaes_gi, whose λ is never below 5")
     args.beta = args.beta or default_beta(args.dataset, args.struct, args.variant)

@@ -25,7 +25,6 @@ targets grey levels; ours are tanh and bits.
     python methods/gumbel_softmax.py
 """
 
-import math
 from functools import partial
 
 import reinmax
@@ -339,13 +338,13 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
 
 def report(model, aux):
     """What to log: T, and f(h) beside the discrete train_bound."""
-    return {"temperature": math.exp(aux[1]), "relaxed_objective": float(aux[2])}
+    return {"temperature": float(np.exp(aux[1])), "relaxed_objective": float(aux[2])}
 
 
 def report_rebar(model, aux):
     """What to log: T, and η of every tensor."""
     eta = {f"eta/{name}": float(e) for name, e in zip(model.names, 2 * sigmoid(aux[-2]))}
-    return {"temperature": math.exp(aux[-1])} | eta
+    return {"temperature": float(np.exp(aux[-1]))} | eta
 
 
 def method(args):

@@ -219,10 +219,8 @@ def check(runs):
         for key, value in config.get("flags", {}).items():
             longer = key == "steps" and flags.get(key, value) > value and not p.keeps_steps
             if flags.get(key, value) != value and key not in MAY_DIFFER and not longer:
-                raise InputError(
-                    f"--out: {run.job.folder} has --{key.replace('_', '-')} {value}, "
-                    f"not {flags[key]}; choose another folder"
-                )
+                what = p.differs(key, value, flags[key])
+                raise InputError(f"--out: {run.job.folder} has {what}; choose another folder")
         if data.is_file(flags["dataset"]) and config.get("data_sha256") not in (
             None, data.seal(flags["dataset"])
         ):  # fmt: skip
@@ -373,7 +371,8 @@ def main(argv=None):
     if args.dry_run:
         for run in runs:
             state, _ = pool.look(run.job.folder, run.job.steps)
-            print(f"{state:8} python {shlex.join(run.job.command)} --out {run.job.folder}")
+            command = shlex.join(["python", *run.job.command, "--out", run.job.folder])
+            print(f"{state:8} {command}")
         return
     if args.status:
         status(runs, args)

@@ -65,12 +65,16 @@ def test_more_memory_than_there_is(tmp_path):
     assert err.count("\n") == 1
 
 
+# log T is a thousand after a step
+CLASSES = ["--variables", "4", "--classes", "3", "--lr", "100", "--steps", "30", *SMALL]
 DIVERGING = [
     ("rebar", ["--toy", "--lr", "1000", "--steps", "300"], "REBAR stopped at step "),
     ("concrete", ["--toy", "--lr", "1e308", "--steps", "300"], "Concrete stopped at step "),
     ("compare", ["--lr", "1e308", "--steps", "5", *SMALL], "stopped at step 1; the gradient of "),
     ("reinforce", ["--lr", "1e38", "--steps", "1", *SMALL], "stopped at step 1; valid_bound is "),
     ("rbm", ["--lr", "1e38", "--steps", "20"], "stopped at step "),
+    ("gumbel_softmax", [*CLASSES, "--learn-temperature"], "stopped at step 1; the gradient of "),
+    ("gumbel_softmax", [*CLASSES, "--estimator", "rebar"], "stopped at step 1; the gradient of "),
 ]
 
 

@@ -121,9 +121,31 @@ def test_checkpoints_are_interchangeable(tmp_path):
         assert run("rebar", "--resume", tmp_path / name, "--steps", 20, *then)[0] == 0
         arrays, rows = read(tmp_path / name)
         assert_close(whole, (arrays, rows), extended=True)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["flags"]["compile"] == bool(then)
         if name == "same":
             for key in whole[0].keys() - {"seconds"}:
                 assert np.array_equal(arrays[key], whole[0][key]), key
+
+
+def test_a_compiled_run_goes_on_where_jax_is_absent(tmp_path):
+    """Eagerly, without the flag; with it one line says what is missing, and how to go on."""
+    pytest.importorskip("jax")
+    absent = """if True:
+        import importlib.util, runpy
+        find = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *more: None if name == "jax" else find(name, *more)
+        sys.argv = sys.argv[1:]
+        sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    trained(tmp_path / "run", "rebar", *SBN, "--steps", 5, "--compile")
+    words = ["--resume", tmp_path / "run", "--steps", 10, "--no-plots"]
+    code, _, err = run("rebar", *words, "--compile", code=absent)
+    hint = "needs JAX: pip install jax, or leave the flag away"
+    assert (code, err) == (2, f"rebar.py: error: --compile: {hint}\n")
+    assert run("rebar", *words, code=absent)[::2] == (0, "")
+    assert read(tmp_path / "run")[0]["step_count"] == 10
 
 
 def test_early_stop_ends_with_the_best_of_a_compiled_run(tmp_path):

@@ -715,6 +715,19 @@ def test_resume_bit_for_bit(tmp_path):
             np.testing.assert_array_equal(whole[key], half[key], err_msg=key)
 
 
+def test_a_resumed_run_names_the_flag_that_it_refuses(tmp_path, capsys):
+    run(tmp_path / "run", "--steps", "2")
+    for words, message in (
+        (["--static-binarization"], "--static-binarization: a resumed run goes on as it began"),
+        (["--track", "iwae"], "--track: a resumed run goes on as it began"),
+        (["--latent=9"], "--latent: a resumed run keeps its "),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            D.main(["--resume", str(tmp_path / "run"), "--steps", "4", *words])
+        assert stop.value.code == 2
+        assert f"error: {message}" in capsys.readouterr().err
+
+
 def test_inference_only(tmp_path):
     """The generative parameters stay as they are, bit for bit, and those of q do not."""
     run(tmp_path / "first", "--steps", "5")
@@ -792,6 +805,7 @@ def test_bad_checkpoint(tmp_path, flag, capsys):
         D.main([*MODEL, "--out", str(tmp_path / "run"), flag, str(tmp_path / "nowhere")])
     run(tmp_path / "other", "--steps", "2")
     start = [*MODEL, "--out", str(tmp_path / "run"), flag]
+    what = {"dynamic_binarization": "--static-binarization", "method": "method nvil, not dreg"}
     for key, value in {
         "latent": 2, "hidden": 7, "task": "predict", "dataset": "omniglot",
         "dynamic_binarization": False, "method": "nvil",
@@ -804,10 +818,8 @@ def test_bad_checkpoint(tmp_path, flag, capsys):
         (tmp_path / key / "checkpoint.npz").write_bytes(
             (tmp_path / "other" / "checkpoint.npz").read_bytes()
         )
-        name = "--" + key.replace("_", "-")
-        with pytest.raises(
-            M.common.InputError, match=f"{flag}: .*config.json .*{name} {value}, not"
-        ):
+        line = what.get(key, f"--{key} {value}, not ")
+        with pytest.raises(M.common.InputError, match=rf"{flag}: .*config.json .*\(it has {line}"):
             D.main([*start, str(tmp_path / key)])
     arrays = dict(np.load(tmp_path / "other" / "checkpoint.npz"))
     arrays["params"] = arrays["params"][1:]

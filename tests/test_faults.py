@@ -1,5 +1,6 @@
 """Faults of a disk: whatever bit of a run's files changes, the run is refused, or is the same."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -136,6 +137,53 @@ def test_every_signal_saves_and_says_how_to_go_on(number, code, finished, tmp_pa
     assert not (tmp_path / "run" / "summary.json").exists()
     assert run("rebar", "--resume", tmp_path / "run")[0] == 0
     assert_same_run(tmp_path / "run", finished)
+
+
+@pytest.mark.parametrize("where", ["trainer.np.savez", "lock.Lock.__exit__"])
+def test_a_second_signal_changes_nothing(where, finished, tmp_path):
+    """SIGHUP while SIGTERM saves, or has saved: the checkpoint is whole, the way to resume said."""
+    twice = f"""if True:
+        sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+        import os, runpy, signal; from harness import lock, trainer
+        step, then, sent = trainer.Trainer.step, {where}, []
+        def step_then_signal(self, *limit):
+            step(self, *limit)
+            if self.step_count == 33:
+                sent.append(1)
+                os.kill(os.getpid(), signal.SIGTERM)
+        def signal_then(*arguments, **arrays):
+            if sent:
+                os.kill(os.getpid(), signal.SIGHUP)
+            then(*arguments, **arrays)
+        trainer.Trainer.step, {where} = step_then_signal, signal_then
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    """
+    flags = [*SMALL, "--steps", 60, "--log-every", 5, "--out", tmp_path / "run"]
+    code, _, err = run("rebar", *flags, code=twice)
+    assert code == 143
+    assert "stopped at step 33; go on with: python" in err
+    assert len(err.strip().splitlines()) == 1
+    with np.load(tmp_path / "run" / "checkpoint.npz") as file:
+        assert file["step_count"] == 33
+    assert run("rebar", "--resume", tmp_path / "run", "--no-plots")[0] == 0
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_a_signal_that_was_held_back_goes_to_whom_it_belongs():
+    """To the handler that was there before, once the block is done."""
+    got, before = [], signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        with contextlib.suppress(KeyboardInterrupt), M.stopping.uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert got == []
+        assert got == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with pytest.raises(KeyboardInterrupt) as error, M.stopping.uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert error.value.args == (signal.SIGTERM,)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_run_in_a_thread(tmp_path, finished):

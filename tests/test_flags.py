@@ -414,6 +414,9 @@ gumbel_softmax --prior learned --task predict
 gumbel_softmax --objective density --estimator nvil
 gumbel_softmax --min-temperature 2 --temperature 1 --anneal-rate 1e-3
 gumbel_softmax --batch-size 1 --estimator reinforce
+gumbel_softmax --batch-size 1 --estimator nvil
+dvae_sharp --batch-size 1
+dvae_sharp --batch-size 1 --samples 2 --struct 1-layer-nonlin
 gumbel_softmax --noise independent
 gumbel_softmax --layers 2 --objective kl
 gumbel_softmax --decay-every 5 --decay 1

@@ -22,7 +22,7 @@ METHODS = sorted(
 )
 # Inside harness/, what is below imports nothing from above.
 FLOORS = [
-    {"streams", "data", "optimizer", "stopping"},
+    {"streams", "data", "optimizer", "stopping", "process"},
     {"diagnostics", "models", "gaussian", "hierarchy", "lock"},
     {"compiled"}, {"runfolder"}, {"figures"}, {"trainer"}, {"run"}, {"tracking", "toy", "cli"},
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -133,6 +134,9 @@ def test_toy(method, tmp_path):
     code, _, err = run(method, "--resume", tmp_path / "toy")
     assert code == 2
     assert "is a run of the toy" in err
+    code, _, err = run(method, "--toy", "--out", tmp_path / "toy")
+    folder = tmp_path / "toy"  # it cannot be resumed, so that is no advice
+    assert err == f"{method}.py: error: --out: {folder} exists; choose another folder\n"
     assert read_log(tmp_path / "toy") == rows
 
 
@@ -156,7 +160,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(uninterrupted, tmp_path):
-    """Stopped by Ctrl-C in the middle of an epoch, which saves and says how to go on."""
+    """Stopped by Ctrl-C in the middle of an epoch, which saves and prints the command to go on."""
     interrupt = """if True:
         sys.path.insert(0, sys.argv[1].rpartition("/")[0])
         import os, runpy, signal; from harness import trainer
@@ -169,16 +173,35 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(uninterrupted, tmp_pat
         sys.argv = sys.argv[1:]
         runpy.run_path(sys.argv[0], run_name="__main__")
     """
-    folder = tmp_path / "run"
+    folder = tmp_path / "a run"
     code, _, err = run("rebar", *SMALL, "--steps", 90, "--out", folder, code=interrupt)
     assert code == 130
-    assert err.strip().endswith(f"--resume {folder}")
     assert "stopped at step 40" in err
     assert len(err.strip().splitlines()) == 1
     with np.load(folder / "checkpoint.npz") as file:
         assert file["step_count"] == 40
-    assert run("rebar", "--resume", folder)[0] == 0
+    _, program, *flags = shlex.split(err.partition("go on with: ")[2])
+    assert (program, flags[:2]) == (str(proofs.METHODS / "rebar.py"), ["--resume", str(folder)])
+    assert run("rebar", *flags)[0] == 0
+    assert not (folder / "curves.png").exists()  # the command has --no-plots, as the run
     assert_same_run(folder, uninterrupted)
+
+
+def test_a_resumed_run_draws_figures_or_not_as_its_own_command_says(tmp_path):
+    flags = ["--hidden", 2, "--batch-size", 50, "--eval-samples", 1, "--out", tmp_path / "run"]
+    for more, drawn in (
+        ([*flags, "--steps", 2, "--no-plots"], False),
+        (["--resume", tmp_path / "run", "--steps", 4], True),
+        (["--resume", tmp_path / "run", "--steps", 6, "--no-plots"], False),
+    ):
+        for path in tmp_path.glob("run/*.png"):
+            path.unlink()
+        assert run("rebar", *more)[::2] == (0, "")
+        assert sorted(path.name for path in tmp_path.glob("run/*.png")) == [
+            "curves.png", "samples.png",
+        ] * drawn  # fmt: skip
+        config = json.loads((tmp_path / "run" / "config.json").read_text())
+        assert config["flags"]["no_plots"] == (not drawn)
 
 
 def test_kill_in_the_middle_of_a_write_loses_nothing(uninterrupted, tmp_path):
@@ -417,7 +440,7 @@ def test_run_folder_that_exists_is_left_alone(uninterrupted):
     before = {path: path.read_bytes() for path in uninterrupted.iterdir()}
     code, _, err = run("rebar", *SMALL, "--out", uninterrupted)
     assert code == 2
-    assert f"--out: {uninterrupted} exists" in err
+    assert f"--out: {uninterrupted} exists; choose another folder or --resume it\n" in err
     assert {path: path.read_bytes() for path in uninterrupted.iterdir()} == before
 
 
@@ -464,6 +487,9 @@ def test_resuming_with_other_flags_or_another_method(uninterrupted):
     for flags, message in [
         (["--hidden", "7"], "--hidden: a resumed run keeps its 6"),
         (["--layers", "2"], "--layers: a resumed run keeps its 1"),
+        (["--noise", "independent"], "--noise: a resumed run keeps its coupled"),
+        (["--no-centring"], "--no-centring: a resumed run goes on as it began"),
+        (["--slope", "0.1"], "--slope: a resumed run goes on as it began"),
         (["--out", "elsewhere"], "--out: a resumed run stays in its folder"),
     ]:
         code, _, err = run("rebar", "--resume", uninterrupted, "--steps", 100, *flags)

@@ -81,7 +81,7 @@ INTERRUPT = """if True:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A sweep of eight runs of which four diverge; one was half done before it began."""
-    folder = tmp_path_factory.mktemp("sweep")
+    folder = tmp_path_factory.mktemp("sweep") / "a sweep"
     flags = [*SMALL.split(), "--steps", 30, "--lr", "1e-2", "--seed", 1]
     assert run("reinforce", *flags, "--out", folder / NAMES[1], code=INTERRUPT)[0] == 130
     return folder, *done(WORDS, folder)
@@ -531,9 +531,14 @@ def test_a_run_whose_rate_depends_on_its_length_is_not_made_longer(tmp_path, cap
     sweep.main(line("2"))
     with pytest.raises(InputError, match="has --steps 2, not 3; choose another folder"):
         sweep.main(line("3"))
+    with pytest.raises(InputError, match="has no --dynamic-binarization; choose another folder"):
+        sweep.main([*line("2"), "--dynamic-binarization"])
     with pytest.raises(SystemExit):
         dvae_sharp.main(["--resume", f"{tmp_path}/dvae_sharp-seed=0", "--steps", "3"])
     assert "--steps: a resumed run keeps its 2, as its learning" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        dvae_sharp.main(["--resume", f"{tmp_path}/dvae_sharp-seed=0"])
+    assert "has all its 2 steps; start anew for more" in capsys.readouterr().err
 
 
 def test_what_is_in_the_folder_of_a_run_stays(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import struct
 
 import pytest
+from test_faults import break_in
 from test_runs import SMALL, run
 
 
@@ -51,6 +52,21 @@ def test_event_file_holds_the_log_and_pictures(tmp_path):
     images = {key: value for key, value in events.items() if isinstance(value, tuple)}
     titles = ("test_images", "reconstructed", "samples_from_the_model")
     assert images == {(title, step): (54, 54) for title in titles for step in (52, 60)}
+
+
+@pytest.mark.parametrize("size", [600, 95_000], ids=["log", "events"])
+def test_a_full_disk_is_one_line(size, tmp_path):
+    """The file is named that could not be written, and no thread or exit of another says more."""
+    pytest.importorskip("tensorboardX")
+    folder = tmp_path / "run"
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+    flags = ["--hidden", 1, "--steps", 60, "--log-every", 1, "--eval-every", 1, "--tensorboard"]
+    flags = [*SMALL, *flags, "--out", folder]
+    code, _, err = run("rebar", *flags, code=break_in(folder, 20, limit))
+    assert (code, len(err.strip().splitlines())) == (2, 1), err
+    name = "log.csv" if size == 600 else "events.out.tfevents."
+    assert f"; cannot write {folder / name}" in err
+    assert err.endswith(f" --resume {folder} --tensorboard --no-plots\n")
 
 
 def test_without_tensorboardx_one_line_and_exit_code_2(tmp_path):

@@ -327,6 +327,8 @@ def test_the_toy(tmp_path):
     assert all(name in out for name in ("with replacement", *ESTIMATORS))
     code, _, err = run("unordered", "--resume", tmp_path / "toy")
     assert (code, "--resume: " in err) == (2, True)
+    code, _, err = run("unordered", "--out", tmp_path / "toy")
+    assert (code, err.endswith(" exists; choose another folder\n")) == (2, True)
 
 
 MUTATIONS = {

@@ -62,6 +62,8 @@ def settle(p, args, hard, sets, most):
         p.error("--learn-temperature: leave it or --anneal-rate away")
     if args.anneal_rate and args.min_temperature >= args.temperature:
         p.error("--min-temperature: it has to be below --temperature, from where T falls to it")
+    if args.estimator == "nvil" and args.batch_size < 2:
+        p.error("--batch-size: the variance that scales the signal of nvil needs two rows")
     if args.estimator == "reinforce" and args.batch_size * args.samples < 2:
         p.error("--batch-size: the leave-one-out baseline needs two rows")
 

@@ -1,8 +1,6 @@
 """The flags that all programs share, and errors in one line."""
 
 import argparse
-import contextlib
-import io
 import math
 import os
 import sys
@@ -11,14 +9,10 @@ from pathlib import Path
 from common import InputError
 
 from harness.data import CHOICES, DATASETS, TASKS, is_file, read_images
-from harness.runfolder import read_flags
+from harness.process import limit_memory, take_output
+from harness.runfolder import SWITCHES, read_flags
 from harness.stopping import Stopped, heed_signals
 from harness.userfile import UserError
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 
 def number(kind, low, high=math.inf, open_low=False):
@@ -107,6 +101,20 @@ class Parser(argparse.ArgumentParser):
         """The run reads the flags `names`, and refuses all others; `mode` as in `unread`."""
         self.unread(mode, *sorted(self.given - {"--help", "--out", "--resume", *names}))
 
+    def flag_of(self, dest):
+        """The flag that sets args.dest, of two the one on the command line; `dest` if none does."""
+        flags = [flag for flag, x in self._option_string_actions.items() if x.dest == dest]
+        return next((flag for flag in flags if flag in self.given), flags[0] if flags else dest)
+
+    def differs(self, dest, theirs, ours):
+        """What a run has that has another args.dest than ours: "--hidden 6, not 7", "no --toy"."""
+        flag = self.flag_of(dest)
+        if isinstance(theirs, bool):
+            return flag if self._option_string_actions[flag].const is theirs else f"no {flag}"
+        if theirs is None:
+            return f"no {flag}"
+        return f"{flag} {theirs}" if ours is None else f"{flag} {theirs}, not {ours}"
+
 
 COUNT, POSITIVE = number(int, 1, 10**9), number(float, 0, open_low=True)
 UNITS, LAYERS = number(int, 1, 10**5), number(int, 1, 1000)  # more fit into no memory
@@ -116,8 +124,7 @@ SEED = number(int, 0, 2**63 - 1)
 OTHERS = "mnist-grey"  # whose settings a file of the user's own gets
 TOY = {"steps": 5000, "lr": 1e-3}
 READ_BY_TOY = ("--steps", "--lr", "--samples", "--seed", "--no-plots", "--target")
-RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "no_plots", "tensorboard",
-                     "compile"}  # fmt: skip
+RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", *SWITCHES}
 
 
 def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=None, steps=None,
@@ -179,8 +186,9 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
            metavar="K")  # fmt: skip
     p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", type=folder,
            metavar="DIR")  # fmt: skip
-    p.flag("--resume", "go on with the run in DIR, with its own settings", type=folder,
-           metavar="DIR")  # fmt: skip
+    again = "--no-plots, --tensorboard" + ", --compile" * compiled
+    p.flag("--resume", f"go on with the run in DIR, with its own settings; but say again: {again}",
+           type=folder, metavar="DIR")  # fmt: skip
     p.flag("--no-plots", "write no figures", action="store_true")
     p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
     if compiled:
@@ -209,7 +217,7 @@ def decay(p, args):
 
 
 def parse(p, argv=None):
-    """Parse and check the flags; with --resume they come from the run's config.json.
+    """Parse and check the flags; with --resume they come from the run's config.json, but SWITCHES.
 
     A bad flag ends the process with one line and exit code 2, and so does one of these flags that
     the toy does not read. A method refuses those of its own that a mode does not read by `unread`.
@@ -230,17 +238,22 @@ def parse(p, argv=None):
             p.error(f"--resume: {args.resume} is a run of the toy, which takes seconds: start anew")
         if args.out:
             p.error("--out: a resumed run stays in its folder; leave --out or --resume away")
-        args = p.parse_args(argv, argparse.Namespace(**flags))
+        kept = {key: value for key, value in flags.items() if key not in SWITCHES}
+        args = p.parse_args(argv, argparse.Namespace(**kept))
         if is_file(args.dataset) and not os.path.exists(args.dataset):
             p.error(f"--resume: its images, {args.dataset}, are not there; if the file was moved, "
                     "say --dataset and its new name")  # fmt: skip
         if p.keeps_steps and args.steps != flags["steps"]:
             p.error(f"--steps: a resumed run keeps its {flags['steps']}, as its learning rate "
                     "depends on them; start anew for more")  # fmt: skip
+        if p.keeps_steps and (path.parent / "summary.json").exists():
+            p.error(f"--resume: {args.resume} has all its {args.steps} steps; start anew for more")
         for key in flags.keys() - RESUME_MAY_CHANGE:
             moved = key == "dataset" and is_file(args.dataset) and is_file(flags[key])
             if getattr(args, key) != flags[key] and not moved:
-                p.error(f"--{key.replace('_', '-')}: a resumed run keeps its {flags[key]}")
+                is_value = flags[key] is not None and not isinstance(flags[key], bool)
+                how = f"keeps its {flags[key]}" if is_value else "goes on as it began"
+                p.error(f"{p.flag_of(key)}: a resumed run {how}")
     if getattr(args, "toy", False):
         p.unread("with --toy", *sorted(p.unread_by_toy))
     elif hasattr(args, "target"):
@@ -278,39 +291,6 @@ def check_network(p, args):
         p.error("--slope: of --activation leaky-relu; add it, or leave --slope away")
     if args.prior == "fixed" and args.task == "predict":
         p.error("--prior: --task predict has none; leave one of them away")
-
-
-class Unbroken(io.FileIO):
-    """A standard output that never stops a run: after `| head`, or on a full disk, it is silent."""
-
-    def write(self, content):
-        try:
-            return super().write(content)
-        except OSError:
-            return len(content)
-
-
-def take_output():
-    """Have an output that says every line at once, and anything: a ? where a letter is missing."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed, as by >&-
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-            continue
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # not a file, as in pytest
-            stream.flush()
-            buffer = io.BufferedWriter(Unbroken(stream.fileno(), "w", closefd=False))
-            text = io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=True)
-            setattr(sys, name, text)
-
-
-def limit_memory():
-    """Have an error where more memory is asked for than there is, not an end without a word."""
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        limits = [x for x in (soft, hard, there) if x != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
 
 
 def end(code, message):

@@ -36,7 +36,7 @@ STATE = ("params", "aux", "ascent_m", "ascent_v", "descent_m", "descent_v", "var
 def require_jax():
     """Raise InputError, with the command that installs JAX, if it is not there."""
     if importlib.util.find_spec("jax") is None:
-        raise InputError("--compile: needs JAX: pip install jax")
+        raise InputError("--compile: needs JAX: pip install jax, or leave the flag away")
 
 
 def ascended(jnp, adam, vector, g, m, v, rate):

@@ -3,11 +3,15 @@
 matplotlib is imported where it is used: a run needs it at its end only.
 """
 
+import contextlib
 import math
 import re
+import socket
+import time
 
 from common import InputError, sigmoid
 
+from harness.runfolder import naming
 from harness.streams import PICTURES, stream
 
 import numpy as np
@@ -252,24 +256,53 @@ def plot_samples(path, trainer):
 
 
 def tensorboard_class():
-    """tensorboardX's SummaryWriter; raises InputError if that optional package is missing."""
+    """EventFile; raises InputError if tensorboardX, an optional package, is missing."""
     try:
-        from tensorboardX import SummaryWriter
+        import tensorboardX  # noqa: F401
     except ImportError as error:
         hint = "pip install tensorboardX, or leave the flag away"
         raise InputError(f"--tensorboard: {error}; {hint}") from None
-    return SummaryWriter
+    return EventFile
 
 
-def write_tensorboard(writer, trainer, row):
-    """The numbers of a row of the log and, with an evaluation, pictures."""
-    for key, value in row.items():
-        if value != "" and key not in ("step", "seconds"):
-            writer.add_scalar(key, value, row["step"])
-    if row["valid_bound"] != "":
-        for title, grid in pictures(trainer).items():
-            writer.add_image(title, grid[None], row["step"])
-    writer.flush()
+class EventFile:
+    """A file of TensorBoard, for rows from the step `first` on. An OSError names it.
+
+    The SummaryWriter of tensorboardX writes in a thread of its own and at the exit of the process.
+    On a full disk each of them ends in a traceback, and the main thread may wait for ever.
+    """
+
+    def __init__(self, folder, first):
+        from tensorboardX import summary
+        from tensorboardX.proto import event_pb2
+        from tensorboardX.record_writer import RecordWriter
+
+        self.summary, self.event_pb2 = summary, event_pb2
+        self.path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+        self.file = RecordWriter(str(self.path))
+        self.add(first, file_version="brain.Event:2")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self.add(first, session_log=start)  # what an earlier file has from here on does not count
+
+    def add(self, step, **content):
+        event = self.event_pb2.Event(wall_time=time.time(), step=step, **content)
+        self.file.write(event.SerializeToString())
+
+    def write(self, trainer, row):
+        """The numbers of a row of the log and, with an evaluation, pictures."""
+        with naming(self.path):
+            for key, value in row.items():
+                if value != "" and key not in ("step", "seconds"):
+                    self.add(row["step"], summary=self.summary.scalar(key, value))
+            if row["valid_bound"] != "":
+                for title, grid in pictures(trainer).items():
+                    self.add(row["step"], summary=self.summary.image(title, grid[None]))
+            self.file.flush()
+
+    def close(self):
+        """What a `write` could not write is lost, and it has said so."""
+        with contextlib.suppress(OSError):
+            self.file.close()
 
 
 def plot_analogies(path, trainer, predict, rows=10):

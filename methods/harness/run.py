@@ -2,16 +2,18 @@
 
 import contextlib
 import math
+import shlex
 import sys
 import time
 
 from common import InputError, bernoulli_log_prob, logit
 
 from harness.data import load_dataset
-from harness.figures import plot_run, plot_samples, tensorboard_class, write_tensorboard
+from harness.figures import plot_run, plot_samples, tensorboard_class
 from harness.lock import Lock
 from harness.models import SBN
-from harness.runfolder import append_row, claim, print_row, read_config, write_config, write_json
+from harness.runfolder import (SWITCHES, append_row, claim, print_row, read_config, write_config,
+                               write_json)  # fmt: skip
 from harness.stopping import Stopped, quiet, uninterrupted
 from harness.trainer import Trainer
 
@@ -57,8 +59,8 @@ def fit(trainer, complete=None):
         facts = {"data_verified": data.verified, "data_sha256": data.sha256}
         write_config(folder, args, **facts, data_has_test=data.own_test)
         first = trainer.last_row + 1
-        writer = writer_class(str(folder), purge_step=first) if writer_class else None
-        on = f"go on with: python {sys.argv[0]} --resume {folder}"
+        writer = writer_class(folder, first) if writer_class else None
+        on = f"go on with: {resume_command(args, folder)}"
         try:
             loop(trainer, rows, folder, lock, writer)
             finish(trainer, rows, folder, lock, complete)
@@ -80,6 +82,13 @@ def fit(trainer, complete=None):
             if writer:
                 writer.close()
     raise Stopped(code, f"stopped at step {trainer.step_count}; {why}")
+
+
+def resume_command(args, folder):
+    """What to type to go on with a run exactly as it was."""
+    given = [name for name in SWITCHES if getattr(args, name, False)]
+    switches = [f"--{name.replace('_', '-')}" for name in given]
+    return shlex.join(["python", sys.argv[0], "--resume", str(folder), *switches])
 
 
 def resume(trainer, folder):
@@ -119,7 +128,7 @@ def loop(trainer, rows, folder, lock, writer):
                     append_row(folder / "log.csv", rows[-1])
                     print_row(rows[-1], header=len(rows) == 1)
                     if writer:
-                        write_tensorboard(writer, trainer, rows[-1])
+                        writer.write(trainer, rows[-1])
                 if due or time.perf_counter() - saved > 60:  # seconds
                     lock.check()
                     trainer.save(folder)

@@ -19,6 +19,9 @@ from harness.data import ROOT
 import numpy as np
 from tqdm import tqdm
 
+# These change no number: a resumed run has those of its own command line, not of the first one.
+SWITCHES = ("compile", "tensorboard", "no_plots")
+
 
 @contextlib.contextmanager
 def naming(path):
@@ -109,14 +112,17 @@ def read_checkpoint(folder):
 
 
 def open_run(args, **facts):
-    """A new folder for this run, with its config.json. Raises InputError if there is none."""
-    folder = claim(args)
+    """A new folder for a run that cannot be resumed, with its config.json; raises as claim."""
+    folder = claim(args, "choose another folder")
     write_config(folder, args, **facts)
     return folder
 
 
-def claim(args):
-    """The folder of this run: new unless --resume. Raises InputError if there is none."""
+def claim(args, remedy="choose another folder or --resume it"):
+    """The folder of this run: new unless --resume. Raises InputError if there is none.
+
+    `remedy` is what the message says where --out is there already.
+    """
     label = f"{args.method}-{'toy' if getattr(args, 'toy', False) else Path(args.dataset).stem}"
     default = ROOT / "runs" / f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, others = Path(args.resume or args.out or default), itertools.count(2)
@@ -126,8 +132,7 @@ def claim(args):
             break
         except FileExistsError:
             if args.resume or args.out:
-                line = f"--out: {folder} exists; choose another folder or --resume it"
-                raise InputError(line) from None
+                raise InputError(f"--out: {folder} exists; {remedy}") from None
             folder = default.with_name(f"{default.name}-{next(others)}")  # one of the same second
         except OSError as error:
             raise InputError(f"--out: cannot make {folder} ({error.strerror})") from None

@@ -19,12 +19,19 @@ def interrupt(number, frame=None):
     raise KeyboardInterrupt(int(number))
 
 
+def interrupt_once(number, frame=None):
+    """interrupt; whatever signals follow find a program that saves and ends, and change nothing."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    interrupt(number)
+
+
 def heed_signals():
-    """Have SIGTERM and SIGHUP end a run as Ctrl-C does, where they would kill it."""
+    """Have the first of SIGTERM, SIGHUP and Ctrl-C end a run as Ctrl-C does, and ignore others."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has SIGHUP ignored
-                signal.signal(number, interrupt)
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, interrupt_once)  # nohup has SIGHUP ignored
 
 
 @contextlib.contextmanager
@@ -44,7 +51,8 @@ def uninterrupted():
         for number, handler in previous.items():
             signal.signal(number, handler)
     if received:
-        interrupt(received[0])
+        handler = previous[received[0]]
+        (handler if callable(handler) else interrupt)(received[0], None)
 
 
 def quiet():

@@ -64,12 +64,13 @@ class TrackingTrainer(Trainer):
         )
         return [flatten(g, self.model.dtype)[0] for g in pair]
 
-    def start_from(self, folder, flag, same):
+    def start_from(self, folder, flag, same, differs):
         """Take the parameters of the run in `folder`, and those of the method if they fit.
 
         The images and the noise go on where those of that run, and of its own source, stopped: none
         is used twice, even with the same seed. Raises InputError, naming `flag`, for a run in which
-        a flag of `same` has another value, or whose checkpoint cannot be used.
+        a flag of `same` has another value, or whose checkpoint cannot be used. `differs` has words
+        for that value, as cli.Parser.differs.
         """
         path = Path(folder) / "config.json"
         try:
@@ -78,8 +79,8 @@ class TrackingTrainer(Trainer):
             flags = read_flags(folder)
             for key in ("method", *same):
                 if flags[key] != getattr(self.args, key):
-                    name = "--" + key.replace("_", "-")
-                    raise ValueError(f"it has {name} {flags[key]}, not {getattr(self.args, key)}")
+                    what = differs(key, flags[key], getattr(self.args, key))
+                    raise ValueError(f"it has {what}")
             path = Path(folder) / "checkpoint.npz"
             arrays, *_ = read_checkpoint(Path(folder))
             params, aux = arrays["params"], arrays["aux"]

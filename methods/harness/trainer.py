@@ -95,9 +95,9 @@ class Trainer:
         self.bound_samples = self.samples_in(bound)
         bound, (variance, raw) = float(bound.mean()), self.variance.update(gradient)
         logged = {"train_bound": bound, "variance": variance, "raw_variance": raw}
-        logged |= self.report(model, self.aux, *more)
         if not math.isfinite(bound + variance + float(aux_gradient.sum())):
             self.refuse_gradients(grads + aux_grads)
+        logged |= self.report(model, self.aux, *more)
         self.ascent.ascend(self.flat_params, gradient)
         self.descent.ascend(self.flat_aux, aux_gradient)
         return logged
