@@ -84,7 +84,7 @@ class Compiled:
         jnp, trainer, dtype = self.jit.jnp, self.trainer, self.trainer.model.dtype
         params, aux = self.split("params", state["params"]), self.split("aux", state["aux"])
         lazy = self.jit.lazy((params, aux, x, noise))
-        bound, grads, aux_grads, *more = self.jit.raw(trainer.estimate(trainer.model, *lazy))
+        bound, grads, aux_grads, *more = self.jit.raw(trainer.estimated(*lazy))
 
         def flat(arrays):
             parts = [jnp.ravel(jnp.asarray(a, dtype)) for a in arrays]
@@ -164,7 +164,7 @@ class Compiled:
 
         def gradients():
             aux = [a.copy() for a in trainer.aux]
-            _, grads, aux_grads, *_ = trainer.estimate(trainer.model, trainer.params, aux, x, noise)
+            _, grads, aux_grads, *_ = trainer.estimated(trainer.params, aux, x, noise)
             slopes = assign_state(aux, aux_grads)
             return [flatten(arrays, dtype)[0] for arrays in (grads, slopes, aux)]
 
