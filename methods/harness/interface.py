@@ -1,6 +1,8 @@
 """check.py --model on a model of the user's own: does it keep what an `estimate` relies on?"""
 
+import inspect
 import itertools
+from numbers import Integral
 
 from common import InputError, bernoulli_log_prob, gradients, hard_sample, sigmoid
 
@@ -10,6 +12,7 @@ import autograd.numpy as np
 
 ATTRIBUTES = ("names", "n_inputs", "units", "dtype", "task")
 FUNCTIONS = ("init", "draw_noise", "centre", "infer", "bound", "bound_terms", "generative_logits")
+PAGE = "'Write a model' in methods/README.md"
 
 
 def check_interface(model, images, file=None):
@@ -20,7 +23,8 @@ def check_interface(model, images, file=None):
     """
     missing = [name for name in ATTRIBUTES + FUNCTIONS if not hasattr(model, name)]
     if missing:
-        raise InputError(f"model has no {missing[0]}: see 'Write a model' in methods/README.md")
+        raise InputError(f"model has no {missing[0]}: see {PAGE}")
+    check_attributes(model)
     try:
         images = np.asarray(images, model.dtype)
     except (TypeError, ValueError):
@@ -46,6 +50,20 @@ def check_interface(model, images, file=None):
         check_density(model, params, images)
 
 
+def check_attributes(model):
+    units, names, lists = model.units, model.names, (list, tuple)
+    for name, right, wanted in (
+        ("units", isinstance(units, lists) and all(isinstance(n, Integral) for n in units),
+         "a list, of how many bits each layer has"),
+        ("names", isinstance(names, lists), "a list, with a name for each array of init"),
+        ("dtype", model.dtype in (np.float32, np.float64, "float32", "float64"),
+         "np.float32 or np.float64"),
+        ("task", model.task in ("generate", "predict"), "'generate' or 'predict'"),
+    ):  # fmt: skip
+        if not right:
+            raise InputError(f"{name} is {getattr(model, name)!r}; it has to be {wanted}")
+
+
 class Guarded:
     """The model, with functions whose arguments cannot be written into.
 
@@ -61,6 +79,10 @@ class Guarded:
             return value
 
         def function(*arguments):
+            try:
+                inspect.signature(value).bind(*arguments)
+            except TypeError as error:
+                raise InputError(f"{name} takes other arguments ({error}): see {PAGE}") from error
             try:
                 with called(self.file):
                     return value(*map(read_only, arguments))
@@ -114,7 +136,10 @@ def check_passes(model, params, x, noise):
     """Shapes of infer, bound and its terms; leading axes; and which number depends on which."""
     layers, batch = len(model.units), len(x)
     hard = lambda layer, a: read_only(hard_sample(a, noise[layer][0]))
-    b, a = model.infer(params, x, hard)
+    inferred = model.infer(params, x, hard)
+    need(len(inferred) == 2, "infer", f"{len(inferred)} of them", "two lists, activations and "
+         "logits")  # fmt: skip
+    b, a = inferred
     wanted = [(batch, n) for n in model.units]
     for what, arrays in (("activations", b), ("logits", a)):
         shapes = [np.shape(array) for array in arrays]
@@ -130,6 +155,10 @@ def check_passes(model, params, x, noise):
     need(len(terms) == layers, "bound_terms", f"{len(terms)} terms", f"{layers}, one a layer")
     need(same(sum(terms), f), "the sum of bound_terms", sum(terms), f"that of bound, {f}")
     need(len(prior) in (0, layers), "generative_logits", f"{len(prior)} arrays", f"{layers}")
+    for p, (_, n) in zip(prior, wanted):
+        right = (batch, n), (1, n), (n,)
+        need(np.shape(p) in right, "generative_logits", f"the shape {np.shape(p)}",
+             f"{right[0]}, or {right[2]} for all rows")  # fmt: skip
     means = [sigmoid(a_i) for a_i in a]
     need_finite("bound", bound(means, a), "finite between bits, too")
 
