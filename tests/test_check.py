@@ -1033,7 +1033,11 @@ def test_a_file_that_cannot_be_run(text, last, tmp_path):
     ("flags", "message"),
     [
         ([], "name the FILE.py to check, or print an example with --template torch"),
-        (["none.py"], "none.py is not a Python file"),
+        (["none.py"], "there is no file /"),
+        (
+            [proofs.METHODS / "README.md:f"],
+            "README.md is not a Python file: its name has to end in",
+        ),
         (["none"], "'none' has to be FILE.py or FILE.py:FUNCTION"),
         (["--template", "numpy", "--bits", 3], "--bits: it has no effect with --template"),
         (["x.py", "--only", "sine"], "--only: invalid choice: 'sine' (choose from"),

@@ -317,7 +317,7 @@ def mine(tmp_path_factory):
 
 
 def test_the_program_of_the_methods_page_trains(mine, tmp_path):
-    """Its C is the moving average of the bounds, which improve; and it resumes."""
+    """Its C is the moving average of the bounds, which improve; it resumes; and it has a toy."""
     words = [mine, "--hidden", 10, "--eval-samples", 2, "--no-plots", "--out", tmp_path / "run"]
     for more in ([*words, "--steps", 200], [mine, "--resume", tmp_path / "run", "--steps", 220]):
         done = python(*more)
@@ -328,6 +328,9 @@ def test_the_program_of_the_methods_page_trains(mine, tmp_path):
     with np.load(tmp_path / "run" / "checkpoint.npz") as file:
         assert file["step_count"] == 220
         assert file["aux"] == pytest.approx(bounds[-1], abs=1.5)
+    done = python(mine, "--toy", "--steps", 60, "--no-plots", "--out", tmp_path / "toy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("moving average θ ")
 
 
 def test_the_program_of_the_methods_page_can_be_checked_and_compared(mine, tmp_path):

@@ -28,8 +28,10 @@ def load_file(path):
     Raises InputError when there is no such file, UserError when it cannot be run.
     """
     path = Path(path).resolve()
-    if path.suffix != ".py" or not path.is_file():
-        raise InputError(f"{path} is not a Python file")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    if path.suffix != ".py":
+        raise InputError(f"{path} is not a Python file: its name has to end in .py")
     folder = path.parent
     if folder != METHODS:
         hers = {p.stem for p in folder.iterdir() if p.suffix == ".py" or p.is_dir()}
