@@ -876,13 +876,21 @@ def test_bad_shapes_from_an_estimate():
     biased = partial(M.reinforce.estimate, baseline="none")
     wrong = {
         "or above 1e100": lambda *args: (None, [g + 1e200 for g in biased(*args)[1]], []),
-        "gradients of shapes": lambda *args: (None, biased(*args)[1][:-1], []),
+        "gradients of params, of the shapes": lambda *args: (None, biased(*args)[1][:-1], []),
         "not finite": lambda *args: (None, [g * np.nan for g in biased(*args)[1]], []),
-        "aux_grads of shapes": lambda *args: (*biased(*args)[:2], [np.zeros(3)]),
+        "a bound, gradients and gradients of aux": lambda *args: biased(*args)[:2],
+        "gradients of aux, of the shapes": lambda *args: (*biased(*args)[:2], [np.zeros(3)]),
     }
     for message, estimate in wrong.items():
         with pytest.raises(ValueError, match=message):
             model_check.check_model(estimate, lambda rng, model: [], biased)
+
+
+@pytest.mark.parametrize("other", ["estimate", "model"])
+def test_a_file_without_gradient_samples_is_told_of_model(other, tmp_path):
+    (tmp_path / "mine.py").write_text(f"{other} = print\n", "utf-8")
+    with pytest.raises(ValueError, match=f"no function gradient_samples: .* check its {other}$"):
+        check.main([str(tmp_path / "mine.py")])
 
 
 # ---------------------------------------------------------------------------------- the program
@@ -1025,7 +1033,11 @@ def test_a_file_that_cannot_be_run(text, last, tmp_path):
     ("flags", "message"),
     [
         ([], "name the FILE.py to check, or print an example with --template torch"),
-        (["none.py"], "none.py is not a Python file"),
+        (["none.py"], "there is no file /"),
+        (
+            [proofs.METHODS / "README.md:f"],
+            "README.md is not a Python file: its name has to end in",
+        ),
         (["none"], "'none' has to be FILE.py or FILE.py:FUNCTION"),
         (["--template", "numpy", "--bits", 3], "--bits: it has no effect with --template"),
         (["x.py", "--only", "sine"], "--only: invalid choice: 'sine' (choose from"),

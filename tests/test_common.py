@@ -426,6 +426,24 @@ def test_assigned_state_is_kept_as_it_is():
     np.testing.assert_allclose(trainer.aux[1], -3.0, rtol=1e-5)  # Adam: 10 lr = 1 a step, but for ε̂
 
 
+@pytest.mark.parametrize(("result", "message"), [
+    (([0.0], [np.zeros(1)]), "a bound, gradients and gradients of aux"),
+    (([0.0], [np.zeros(2)], [np.zeros(2)]), "params, of the shapes [(1,)], not [(2,)]"),
+    (([0.0], [np.zeros(1)], []), "aux, of the shapes [(2,)], not []"),
+    (([0.0], [np.zeros(1)], [common.Assign(np.zeros(3))]), "aux, of the shapes [(2,)], not [(3,)]"),
+])  # fmt: skip
+def test_what_an_estimate_returns_is_checked(result, message):
+    """Gradients of the right number in other shapes would be taken for those of other elements."""
+    data = M.data.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))
+    args = SimpleNamespace(seed=0, lr=0.1, batch_size=1, samples=1)
+    model, init_aux = common.Toy(proofs.steep, 1), lambda rng, model: [np.zeros(2)]
+    trainer = M.trainer.Trainer(args, data, model, lambda *_: result, init_aux)
+    with pytest.raises(common.InputError) as error:
+        trainer.step()
+    assert str(error.value).startswith("estimate has to return ")
+    assert str(error.value).endswith(message)
+
+
 def test_learning_rate_schedule_and_adam_settings():
     """A constant gradient moves a parameter by lr rate(step), and aux by aux_rate times that."""
     data = M.data.Dataset("toy", *[np.zeros((1, 0), np.uint8)] * 3, levels=1, shape=(0, 0))

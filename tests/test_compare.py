@@ -416,7 +416,7 @@ def test_bad_files_to_add(tmp_path):
     noise.write_text("def estimate(*args): pass\ndef draw_noise(*args): pass\n", "utf-8")
     for file, message in (
         (error, "ZeroDivisionError: division by zero"), (late, "ZeroDivisionError: division by z"),
-        (tmp_path / "none.py", "none.py is not a Python file"),
+        (tmp_path / "none.py", f"there is no file {tmp_path / 'none.py'}"),
         (noise, "noise.py has a draw_noise"),
         (mine(tmp_path / "NVIL.py", 1), "NVIL cannot be the name of a method"),
     ):  # fmt: skip

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 
+import common
 import numpy as np
 import proofs
 import pytest
@@ -176,11 +177,22 @@ def test_what_cannot_be_compiled_is_refused(tmp_path, monkeypatch, capsys):
     import reinforce
 
     right, calls, rng = reinforce.estimate, [], np.random.default_rng(0)
+    averages = [0.0]
 
     def count(*arguments, **options):
         calls.append(0)
         bound, grads, aux = right(*arguments, **options)
         return bound, [len(calls) * g for g in grads], aux
+
+    def anneals(*arguments, **options):  # slowly: two steps alone agree to 1e-3
+        calls.append(0)
+        bound, grads, aux = right(*arguments, **options)
+        return bound, [(1 + 3e-6 * len(calls)) * g for g in grads], aux
+
+    def averaged(*arguments, **options):
+        bound, grads, aux = right(*arguments, **options)
+        averages.append(0.9 * averages[-1] + 0.1 * np.mean(bound))
+        return bound, [g - averages[-2] for g in grads], aux
 
     def draws(*arguments, **options):
         bound, grads, aux = right(*arguments, **options)
@@ -190,8 +202,10 @@ def test_what_cannot_be_compiled_is_refused(tmp_path, monkeypatch, capsys):
         bound, grads, aux = right(*arguments, **options)
         return bound, [g if bound[0] > 0 else -g for g in grads], aux
 
+    outside = "in one step differ: the estimator reads something besides its arguments"
     for wrong, message in (
-        (count, "is not the eager one"), (draws, "is not the eager one"),
+        (anneals, outside), (count, outside), (draws, outside),
+        (averaged, "it keeps a value from one call for the next, outside of aux"),
         (branches, "if, while, and, or, not, max() or min()"),
     ):  # fmt: skip
         monkeypatch.setattr(reinforce, "estimate", wrong)
@@ -200,6 +214,51 @@ def test_what_cannot_be_compiled_is_refused(tmp_path, monkeypatch, capsys):
                             "--out", str(tmp_path / wrong.__name__)])  # fmt: skip
         assert message in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def filled(f):
+    g = np.zeros(len(f))
+    g[0] = f[0]
+    return g
+
+
+OPERATIONS = {  # what the line says of each; numpy, JAX and autograd have errors of their own
+    "filled": (filled, "`g[0] = f[0]`, cannot be compiled: float()"),
+    "selected": (lambda f: np.mean(f[f > np.mean(f)]), "Array boolean indices must be concrete"),
+    "found": (lambda f: f[np.where(f > np.mean(f))[0][0]], "np.where(f"),
+    "unique": (lambda f: np.mean(np.unique(f)), "np.unique(f)"),
+    "out": (lambda f: np.sum(f, out=np.zeros((), f.dtype)), "'out' argument to jnp.sum"),
+    "digitize": (lambda f: np.digitize(f, [-90.0, -30.0]), "digitize requires ndarray"),
+    "interp": (lambda f: np.interp(f, [-90.0, 0.0], [0.0, 1.0]), "interp requires ndarray"),
+    "sorted": (lambda f: [f := f.copy(), f.sort(), f[0]][2], "a compiled array has no .sort"),
+    "rounded": (lambda f: int(f[0]), "int() of a value that is known only when the step runs"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_is_refused_in_a_line(name, tmp_path, monkeypatch):
+    """With the place of the operation; the eager run does it."""
+    pytest.importorskip("jax")
+    import reinforce
+
+    operation, message = OPERATIONS[name]
+    right, line = reinforce.estimate, operation.__code__.co_firstlineno
+
+    def estimate(model, params, aux, x, noise, **options):
+        f, *_ = right(model, params, aux, x, noise, **options)
+        baseline = np.mean(operation(f))
+        return right(model, params, aux, x, noise, baseline=baseline)
+
+    monkeypatch.setattr(reinforce, "estimate", estimate)
+    command = [*map(str, SBN), "--steps", "1", "--no-plots"]
+    reinforce.main([*command, "--out", str(tmp_path / "eager")])
+    with pytest.raises(common.InputError) as error:
+        reinforce.main([*command, "--compile", "--out", str(tmp_path / "compiled")])
+    line += 2 * (name == "filled")
+    assert str(error.value).startswith(f"--compile: test_compiled.py, line {line}, `")
+    assert message in str(error.value)
+    assert str(error.value).endswith("; leave --compile away")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
@@ -215,9 +274,10 @@ def test_a_step_or_two_may_differ_by_rounding(tmp_path, monkeypatch, times):
     right, seen = compiled.Compiled.eager, []
 
     def eager(self, x, noise):
-        (key, gradient, before), *rest = right(self, x, noise)
+        (key, gradient, _, before), *rest = right(self, x, noise)
         seen.append(self.trainer.step_count)
-        return [(key, gradient * (1 + 2e-3 * (len(seen) <= times)), before), *rest]
+        gradient = gradient * (1 + 2e-3 * (len(seen) <= times))
+        return [(key, gradient, gradient, before), *rest]
 
     monkeypatch.setattr(compiled.Compiled, "eager", eager)
     message = "the compiled gradient of q0.W0 is not the eager one"

@@ -113,10 +113,71 @@ def writes(self, params, x, b, a):
     return f
 
 
+def writes_if_traced(self, params, x, b, a):
+    f = RIGHT.bound(params, x, b, a)
+    if not isinstance(params[2], np.ndarray):
+        params[2][0] = 0.0
+    return f
+
+
+def in_place(function, argument):
+    """RIGHT's function, which first doubles an argument, or the first array of one, in place."""
+
+    def broken(self, *arguments):
+        array = arguments[argument]
+        array = array[0] if isinstance(array, (list, tuple)) else array
+        array *= 2
+        return getattr(RIGHT, function)(*arguments)
+
+    return {function: broken}
+
+
+def emits_doubled(self, params, x, sample, known_logits=()):
+    def doubled(layer, a):
+        b = sample(layer, a)
+        b *= 2
+        return b
+
+    return RIGHT.infer(params, x, doubled, known_logits)
+
+
+def noise_by(draw):
+    """draw_noise whose pairs are draw(rng, shape), shape (2, rows, units)."""
+    pairs = lambda self, rng, n: [tuple(draw(rng, (2, n, d))) for d in self.units]
+    return {"draw_noise": pairs}
+
+
+def nan_first(self, rng):
+    params = RIGHT.init(rng)
+    params[1][0] = np.nan
+    return params
+
+
+def nan_logits(self, params, x, sample, known_logits=()):
+    b, a = RIGHT.infer(params, x, sample, known_logits)
+    return b, [a[0], np.log(a[1] - 100)]
+
+
+RIGHT_BOUND = lambda self, *a: RIGHT.bound(*a)
+RIGHT_TERMS = lambda self, *a: RIGHT.bound_terms(*a)
 only_bound = lambda self, *a: [0.0, self.bound(*a)]  # for whatever the bound is
 BROKEN = {
     "no centre": ({"centre": None}, "model has no centre"),
     "names missing": ({"names": ["V1"]}, "init gives 5 arrays; it has to be 1, one for each of na"),
+    "units of one layer": ({"units": 3}, "units is 3; it has to be a list, of how many bits each"),
+    "names in a word": ({"names": "VVpUW"}, "names is 'VVpUW'; it has to be a list, with a name"),
+    "whole numbers": ({"dtype": int}, "dtype is <class 'int'>; it has to be np.float32 or np.fl"),
+    "task": ({"task": "generation"}, "task is 'generation'; it has to be 'generate' or 'predict'"),
+    "no batch": ({"draw_noise": lambda self, rng: []},
+                 "draw_noise takes other arguments (too many positional arguments): see 'Write a "),
+    "no known logits": ({"infer": lambda self, params, x, s: RIGHT.infer(params, x, s)},
+                        "infer takes other arguments (too many positional arguments): see 'Write"),
+    "one list": ({"infer": lambda self, *a: [RIGHT.infer(*a)[0]]},
+                 "infer gives 1 of them; it has to be two lists, activations and logits"),
+    "a narrow prior": ({"generative_logits": lambda self, params, b:
+                        [RIGHT.generative_logits(params, b)[0], params[2][:1]],
+                        "bound_terms": RIGHT_TERMS},
+                       "generative_logits gives the shape (1,); it has to be (3, 2), or (2,) for"),
     "float32": ({"init": float32}, "V1 of init gives float32; it has to be an array of float64"),
     "another size": ({"n_inputs": 5}, "images gives (3, 4); it has to be (rows, 5)"),
     "narrow": ({"infer": narrow}, "infer, its logits, gives [(3, 3), (3, 1)]; it has to be [("),
@@ -131,15 +192,39 @@ BROKEN = {
     "a term too low": ({"bound_terms": prior_below},
                        "term 0 of bound_terms gives another value when a layer above 0 changes"),
     "prior only": ({"generative_logits": lambda self, params, b: [params[2]],
-                    "bound_terms": lambda self, *a: RIGHT.bound_terms(*a)},
+                    "bound_terms": RIGHT_TERMS},
                    "generative_logits gives 1 arrays; it has to be 2"),
     "rows mixed": ({"bound": batch_mean, "bound_terms": only_bound}, "bound of "),
     "leading axes": ({"bound": flat_only, "bound_terms": only_bound},
                      "bound of activations (2, rows, units) gives (3,)"),
     "plain numpy": ({"bound": in_numpy, "bound_terms": only_bound},
                     "bound cannot be differentiated ("),
-    "an array written into": ({"bound": writes, "bound_terms": only_bound},
-                              "bound cannot be differentiated ("),
+    "params written into": ({"bound": writes, "bound_terms": only_bound}, "bound writes into an "
+                            "array that it was given; it has to leave params, x and activations"),
+    "written into if traced": ({"bound": writes_if_traced, "bound_terms": only_bound},
+                               "bound cannot be differentiated ("),
+    "x written into": (in_place("bound", 1), "bound writes into an array that it was given; it "),
+    "bits written into": (in_place("bound_terms", 2) | {"bound": RIGHT_BOUND},
+                          "bound_terms writes into an array that it was given; it has to leave"),
+    "logits written into": (in_place("bound", 3), "bound writes into an array that it was given; "),
+    "x centred in place": (in_place("centre", 0), "centre writes into an array that it was given"),
+    "x of infer": (in_place("infer", 1), "infer writes into an array that it was given; it has to"),
+    "of the prior": (in_place("generative_logits", 1) | {"bound_terms": RIGHT_TERMS},
+                     "generative_logits writes into an array that it was given; it has to leave"),
+    "a sample written into": ({"infer": emits_doubled}, "infer writes into an array that it was g"),
+    "normal noise": (noise_by(lambda rng, shape: rng.standard_normal(shape)),
+                     "draw_noise gives numbers from -0.704 to 1.3; it has to be uniforms in "),
+    "noise of 0 and 1": (noise_by(lambda rng, shape: np.round(rng.random(shape))),
+                         "draw_noise gives numbers from 0 to 1; it has to be uniforms in (0, 1)"),
+    "without rng": (noise_by(lambda rng, shape: np.random.default_rng(0).random(shape)),
+                    "draw_noise gives the same numbers twice; it has to be all new, drawn fr"),
+    "u for v": (noise_by(lambda rng, shape: np.broadcast_to(rng.random(shape[1:]), shape)),
+                "draw_noise gives the same numbers twice; it has to be all new, drawn fr"),
+    "another generator": (noise_by(lambda rng, shape: np.random.default_rng().random(shape)),
+                          "draw_noise gives other numbers for the same rng; it has to be drawn fr"),
+    "init not finite": ({"init": nan_first}, "V2 of init gives what is not finite; it has to be f"),
+    "centre not finite": ({"centre": lambda self, x: x / 0}, "centre gives what is not finite; it"),
+    "logits not finite": ({"infer": nan_logits}, "infer, its logits, gives what is not finite; it"),
     "the sign of log q": ({"bound": lambda self, params, x, b, a: RIGHT.bound(params, x, b, a)
                            + 2 * common.bernoulli_log_prob(b[1], a[1]), "bound_terms": only_bound},
                           "bound gives Σ_b q exp(bound) = "),
@@ -154,9 +239,35 @@ def test_a_promise_that_is_broken(name):
     bases = (Deep,)
     if name == "no centre":
         bases, changes = (), {k: x for k, x in vars(Deep).items() if k[0] != "_" and k != "centre"}
-    with pytest.raises(common.InputError) as error:
+    with pytest.raises(common.InputError) as error, np.errstate(all="ignore"):
         check_interface(type("Mine", bases, changes)(), IMAGES)
     assert str(error.value).startswith(message), str(error.value)
+
+
+def test_images_that_are_not_finite():
+    images = np.where(IMAGES == 1, np.nan, IMAGES)
+    with pytest.raises(common.InputError, match="images gives what is not finite"):
+        check_interface(Deep(), images)
+
+
+def test_a_file_that_writes_into_x_is_refused_in_a_line(tmp_path):
+    """As every broken promise; an error of its own is shown with its lines."""
+    with open(__file__, encoding="utf-8") as source:
+        text = source.read()
+    parts = text[text.index("class Deep") : text.index("def test_a_model")]
+    head = "import autograd.numpy as np\nimport common\n"
+    right = "return 2 * x - 1"
+    for name, wrong, start in (
+        ("one", "x *= 2; x -= 1; return x", "centre writes into an array that it was given"),
+        ("two", "raise ValueError", "in your file:"),
+    ):
+        file = tmp_path / f"{name}.py"
+        assert parts.count(right) == 1
+        file.write_text(f"{head}{parts.replace(right, wrong)}model, images = Deep(), IMAGES[:2]\n")
+        with pytest.raises(common.InputError) as error:
+            check.main([str(file), "--model"])
+        assert str(error.value).startswith(start)
+        assert ("\n" in str(error.value)) == (name == "two")
 
 
 def test_two_layers_by_rebar_and_rloo(tmp_path, capsys):

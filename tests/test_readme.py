@@ -310,9 +310,45 @@ def test_the_model_of_the_methods_page_passes_the_check(noisy_or):
     assert "unbiased as far as" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """The program of methods/README.md, saved as the page says."""
+    code = next(code for _, code in blocks("py") if 'cli.parser("mine"' in code)
+    path = tmp_path_factory.mktemp("mine") / "mine.py"
+    path.write_text(code, encoding="utf-8")
+    return path
+
+
+def test_the_program_of_the_methods_page_trains(mine, tmp_path):
+    """Its C is the moving average of the bounds, which improve; it resumes; and it has a toy."""
+    words = [mine, "--hidden", 10, "--eval-samples", 2, "--no-plots", "--out", tmp_path / "run"]
+    for more in ([*words, "--steps", 200], [mine, "--resume", tmp_path / "run", "--steps", 220]):
+        done = python(*more)
+        assert (done.returncode, done.stderr) == (0, "")
+    rows = (tmp_path / "run" / "log.csv").read_text(encoding="utf-8").splitlines()
+    bounds = [float(row.split(",")[1]) for row in rows[1:]]
+    assert bounds[-1] > bounds[0] + 3
+    with np.load(tmp_path / "run" / "checkpoint.npz") as file:
+        assert file["step_count"] == 220
+        assert file["aux"] == pytest.approx(bounds[-1], abs=1.5)
+    done = python(mine, "--toy", "--steps", 60, "--no-plots", "--out", tmp_path / "toy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("moving average θ ")
+
+
+def test_the_program_of_the_methods_page_can_be_checked_and_compared(mine, tmp_path):
+    done = python("methods/check.py", mine, "--model", "--estimates", 32000)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "unbiased as far as" in done.stdout
+    words = ["--hidden", 10, "--steps", 20, "--eval-samples", 2, "--no-plots"]
+    words += ["--methods", "REINFORCE,NVIL,mine", "--out", tmp_path / "run"]
+    done = python("methods/compare.py", "--add", mine, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^mine .* yours$", done.stdout, re.MULTILINE)
+
+
 def torch_example():
-    (code,) = [code for page, code in blocks("py") if page == "methods/README.md"]
-    return code
+    return next(code for _, code in blocks("py") if "import torch" in code)
 
 
 def test_rebar_for_pytorch_trains():

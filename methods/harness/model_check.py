@@ -2,7 +2,7 @@
 
 import copy
 
-from common import Assign, InputError, hard_sample
+from common import InputError, hard_sample
 
 from harness.backends import BACKENDS
 from harness.bias_test import (
@@ -17,7 +17,7 @@ from harness.bias_test import (
 from harness.cases import exact_bound_gradient
 from harness.check_report import make_row, report, sharp
 from harness.models import SBN
-from harness.optimizer import Adam, assign_state, flatten
+from harness.optimizer import Adam, as_promised, assign_state, flatten
 from harness.userfile import called
 
 import numpy as np
@@ -59,11 +59,6 @@ class Network:
         adam = Adam(len(self.flat_aux), 0.01, dtype=float)
         for _ in range(30):  # so that what it learns is not at its first value
             _, aux_grads = self.call(self.model, self.noise())
-            shapes = [np.shape(g.value if isinstance(g, Assign) else g) for g in aux_grads]
-            if shapes != [a.shape for a in self.aux]:
-                raise InputError(
-                    f"estimate returned aux_grads of shapes {shapes}, not those of aux"
-                )
             adam.ascend(self.flat_aux, -flatten(assign_state(self.aux, aux_grads), float)[0])
 
     def noise(self):
@@ -76,12 +71,10 @@ class Network:
         """The gradient of one call, flat, and what is for aux."""
         with called(self.file):
             params, aux = ([a.copy() for a in arrays] for arrays in (self.params, self.aux))
-            _, grads, aux_grads = self.estimate(
+            result = self.estimate(
                 model, params, aux, self.x.copy(), noise, **self.options
             )  # copies: the estimator may write into them
-        shapes, wanted = [np.shape(g) for g in grads], [p.shape for p in self.params]
-        if shapes != wanted:
-            raise InputError(f"estimate returned gradients of shapes {shapes}, not {wanted}")
+        _, grads, aux_grads, *_ = as_promised(result, self.params, self.aux)
         g, _ = flatten(grads, float)
         if not np.all(np.abs(g) < TOO_LARGE):
             raise InputError("estimate returned a gradient that is not finite, or above 1e100")

@@ -6,10 +6,16 @@ function of the same name in jax.numpy. autograd sees numpy calls and differenti
 stop_gradient, gradients and jvp keep their meaning. JAX sees only what numpy was asked for.
 
 What a compiled step cannot do raises NotCompilable and names the operation: `if`, float() or int()
-of a value that is known only when the step runs, a plain numpy array that is filled with one.
+of a value that is known only when the step runs, a plain numpy array that is filled with one. JAX,
+numpy or autograd may be the first to stumble, in errors of their own: `refusal` makes one line of
+each, with the line of the estimator.
 
 Importing this file teaches autograd the class `Lazy`. Ordinary arrays are treated as before.
 """
+
+import sysconfig
+import traceback
+from pathlib import Path
 
 import autograd.numpy.numpy_vjps as vjps
 import autograd.numpy.numpy_wrapper as wrapper
@@ -24,10 +30,34 @@ from common import InputError
 
 
 class NotCompilable(InputError):
-    """Says in one line which operation it was."""
+    """Says which operation it was."""
 
-    def __init__(self, operation):
-        super().__init__(f"--compile: {operation} cannot be compiled; leave --compile away")
+
+APART = {  # where the line that a user can change is not
+    Path(__file__).parent, Path(__file__).parents[1] / "common.py",
+    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+}  # fmt: skip
+
+
+def refusal(error):
+    """The InputError, one line, for an error while the step was compiled.
+
+    It says what NotCompilable says, if that is among the causes: numpy may hide it behind an error
+    of its own. Its place is the last line that is not of a package, of harness/ or common.py.
+    """
+    causes = [error]
+    while causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(causes[-1].__cause__ or causes[-1].__context__)
+    why = next((e for e in causes if isinstance(e, NotCompilable)), error)
+    what = next(filter(None, str(why).splitlines()), type(why).__name__).rstrip(".")
+    if isinstance(why, jax.errors.UnexpectedTracerError):
+        what = "it keeps a value from one call for the next, outside of aux"
+    place = "the estimator"
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename)
+        if file.is_file() and APART.isdisjoint((file, *file.parents)):
+            place = f"{file.name}, line {frame.lineno}, `{frame.line}`,"
+    return InputError(f"--compile: {place} cannot be compiled: {what}; leave --compile away")
 
 
 # ------------------------------------------------------------------------------------- the array

@@ -1,8 +1,8 @@
-"""Adam on a flat vector, in place, and the flat vector with its views."""
+"""Adam on a flat vector, in place; the flat vector with its views; and what an estimate returns."""
 
 import math
 
-from common import Assign
+from common import Assign, InputError
 
 import numpy as np
 
@@ -63,3 +63,16 @@ def assign_state(aux, aux_grads):
             tensor[...] = g.value
         gradients.append(np.zeros_like(tensor) if isinstance(g, Assign) else g)
     return gradients
+
+
+def as_promised(result, params, aux):
+    """The result of an estimate for these lists of arrays; InputError if it has another form."""
+    if not isinstance(result, (tuple, list)) or len(result) < 3:
+        raise InputError("estimate has to return a bound, gradients and gradients of aux")
+    for what, arrays, found in (("params", params, result[1]), ("aux", aux, result[2])):
+        wanted = [np.shape(a) for a in arrays]
+        shapes = [np.shape(g.value if isinstance(g, Assign) else g) for g in found]
+        if shapes != wanted:
+            raise InputError(f"estimate has to return gradients of {what}, of the shapes {wanted}, "
+                             f"not {shapes}")  # fmt: skip
+    return result

@@ -9,7 +9,7 @@ from common import InputError
 from harness.compiled import Compiled
 from harness.diagnostics import GradientVariance
 from harness.models import multi_sample_bound
-from harness.optimizer import Adam, assign_state, flatten
+from harness.optimizer import Adam, as_promised, assign_state, flatten
 from harness.runfolder import read_checkpoint, save_checkpoint
 from harness.stopping import quiet, uninterrupted
 from harness.streams import EVALUATION, INIT, NOISE, ORDER, stream
@@ -86,10 +86,14 @@ class Trainer:
         """Add what is to be logged of a step to that of the others since the last row."""
         self.sums = {key: self.sums.get(key, 0.0) + value for key, value in logged.items()}
 
+    def estimated(self, params, aux, x, noise):
+        """What the estimate returns for the model. Raises InputError if it has another form."""
+        return as_promised(self.estimate(self.model, params, aux, x, noise), params, aux)
+
     def update(self, x, noise):
         """The step for images and noise; returns what is to be logged of it."""
         model = self.model
-        bound, grads, aux_grads, *more = self.estimate(model, self.params, self.aux, x, noise)
+        bound, grads, aux_grads, *more = self.estimated(self.params, self.aux, x, noise)
         aux_grads = assign_state(self.aux, aux_grads)
         gradient, aux_gradient = (flatten(g, model.dtype)[0] for g in (grads, aux_grads))
         self.bound_samples = self.samples_in(bound)

@@ -7,7 +7,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from common import Assign, InputError
+from common import InputError
+
+from harness.optimizer import as_promised
 
 import numpy as np
 
@@ -26,8 +28,10 @@ def load_file(path):
     Raises InputError when there is no such file, UserError when it cannot be run.
     """
     path = Path(path).resolve()
-    if path.suffix != ".py" or not path.is_file():
-        raise InputError(f"{path} is not a Python file")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    if path.suffix != ".py":
+        raise InputError(f"{path} is not a Python file: its name has to end in .py")
     folder = path.parent
     if folder != METHODS:
         hers = {p.stem for p in folder.iterdir() if p.suffix == ".py" or p.is_dir()}
@@ -75,8 +79,10 @@ def function_of(module, text, default):
     file, name = parts(text)
     function = getattr(module, name or default, None)
     if not callable(function):
-        of_model = default != "estimate" and hasattr(module, "model")
-        more = "write FILE.py:FUNCTION" + ", or --model to check its model" * of_model
+        more = "write FILE.py:FUNCTION"
+        others = [x for x in ("estimate", "model") if default != "estimate" and hasattr(module, x)]
+        if others:
+            more += f", or --model to check its {others[0]}"
         raise InputError(f"{file} has no function {name or default}: {more}")
     return function
 
@@ -108,13 +114,11 @@ def load_estimator(path, toy, taken):
         pairs = [tuple(map(np.array, pair)) for pair in noise]
         with called(file):
             result = function(model, copies(params), copies(aux), x.copy(), pairs, **options)
-        three = isinstance(result, (tuple, list)) and len(result) >= 3
-        refuse_unless(three, "a bound, gradients and gradients of aux")
-        _, grads, aux_grads, *_ = result
-        found = [np.shape(g.value if isinstance(g, Assign) else g) for g in (*grads, *aux_grads)]
-        shapes = [np.shape(a) for a in (*params, *aux)]
-        refuse_unless(found == shapes, f"gradients of the shapes {shapes}, not {found}")
-        refuse_unless(all(np.all(np.isfinite(g)) for g in grads), "gradients that are finite")
+        try:
+            as_promised(result, params, aux)
+        except InputError as error:
+            raise InputError(f"--add: {path}: {error}") from error
+        refuse_unless(all(np.all(np.isfinite(g)) for g in result[1]), "gradients that are finite")
         return result
 
     known = []
