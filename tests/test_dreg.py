@@ -573,7 +573,10 @@ def test_nonsense_is_refused():
         ((f, mu, zero, eps[0]), r"eps: .*\(n, K, D = 2\)"),
         ((f, mu, zero[:1], eps), "log_sigma"),
         ((f, mu[None], zero[None], eps), "mu: "),
-        ((lambda z: f(z)[..., None], mu, zero, eps), r"log_joint: .*\(4, 3\), not \(4, 3, 1\)"),
+        (
+            (lambda z: f(z)[..., None], mu, zero, eps),
+            r"log_joint: .*\(4, 3\), not float64 \(4, 3, 1\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             D.gradient_samples(*args)
