@@ -438,7 +438,7 @@ def main(argv=None):
         result = bias_check(partial(trainer.draw_pair, pair), pair, args.precision, args.draws)
         write_json(folder / "bias_check.json", result)
         tqdm.write(f"{result['verdict']}\nrun folder {folder}")
-        return {}
+        return {"bias_check": result}  # in the summary, which a longer run keeps
 
     if args.bias_check in (None, True):  # True: no DIR is given
         return fit(trainer, check if args.bias_check else None)

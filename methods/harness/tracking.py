@@ -6,7 +6,7 @@ from common import InputError
 
 from harness.diagnostics import SignalToNoise
 from harness.optimizer import flatten
-from harness.runfolder import read_checkpoint, read_flags
+from harness.runfolder import read_checkpoint, read_config, read_flags
 from harness.trainer import Trainer
 
 import numpy as np
@@ -69,17 +69,22 @@ class TrackingTrainer(Trainer):
 
         The images and the noise go on where those of that run, and of its own source, stopped: none
         is used twice, even with the same seed. Raises InputError, naming `flag`, for a run in which
-        a flag of `same` has another value, or whose checkpoint cannot be used.
+        a flag of `same` has another value, which had other images of a user's own, or whose
+        checkpoint cannot be used. An own file may have another name now.
         """
         path = Path(folder) / "config.json"
         try:
             if not folder:
                 raise ValueError("the name of the folder is empty")
-            flags = read_flags(folder)
+            flags, before = read_flags(folder), read_config(folder).get("data_sha256", "")
+            now = self.data.sha256  # "" but for a user's own file
             for key in ("method", *same):
-                if flags[key] != getattr(self.args, key):
+                renamed = key == "dataset" and now and now == before
+                if flags[key] != getattr(self.args, key) and not renamed:
                     name = "--" + key.replace("_", "-")
                     raise ValueError(f"it has {name} {flags[key]}, not {getattr(self.args, key)}")
+            if now != before:
+                raise ValueError(f"it had the images of sha256 {before:.12}…, not {now:.12}…")
             path = Path(folder) / "checkpoint.npz"
             arrays, *_ = read_checkpoint(Path(folder))
             params, aux = arrays["params"], arrays["aux"]
