@@ -134,15 +134,17 @@ def quadrature(logits, n=100):
 
     Put w = exp(s − exp(−s)), dw = w (1 + exp(−s)) ds. What is integrated then vanishes at both ends
     of s, with all its derivatives: at w = 0 because dw does, at ∞ because p_k falls as exp(−w). For
-    such a function the trapezoidal rule, a sum over equal steps of s, converges exponentially.
+    such a function the trapezoidal rule converges exponentially. InputError if it is not exact.
     """
     s = np.linspace(-3.3, 3.4, n)
     w = np.exp(s - np.exp(-s))
     dw = w * (1 + np.exp(-s)) * (s[1] - s[0])
-    log_pi, nodes, weights = log_softmax(logits)[0], [], []
+    log_pi, nodes, weights = log_softmax(shaped("logits", logits, D=1, C=3))[0], [], []
     for k in range(3):
         z = -np.insert(np.stack(np.meshgrid(w, w), -1).reshape(-1, 2), k, 0, axis=1)
         weights.append(np.outer(dw, dw).ravel() * np.exp(log_density(z, log_pi, 1.0)))
         G = z - log_pi  # free to be shifted, by so much that no u rounds to 0 or 1
         nodes.append(np.exp(-np.exp(6 + np.min(G, axis=1, keepdims=True) - G)))
+    if not abs(np.sum(weights) - 1) < 1e-4:  # as for logits 30 apart
+        raise InputError(f"logits: too far apart: the weights sum to {np.sum(weights):.3g}, not 1")
     return np.concatenate(nodes)[:, None], np.concatenate(weights)

@@ -37,11 +37,12 @@ def one_of(name, value, choices):
 
 
 def shaped(name, value, **axes):
-    """The value as floats with axes of these sizes (None: any), or a finite number; InputError."""
+    """The value as finite floats with axes of these sizes (None: any), or a number; InputError."""
     if isbox(value):  # traced: somebody differentiates by it
         return value
     right = ", ".join(axis if n is None else f"{axis} = {n}" for axis, n in axes.items())
-    right = f"numbers of shape ({right})" if axes else "a finite number"
+    finite = "" if name == "logits" else "finite "  # a logit of ±∞ is that of a fixed bit
+    right = f"{finite}numbers of shape ({right})" if axes else "a finite number"
     try:
         value = np.asarray(value)
         if value.dtype.kind in "cmMSU":  # complex numbers, dates, words
@@ -50,8 +51,8 @@ def shaped(name, value, **axes):
     except (TypeError, ValueError) as error:  # or lists of several lengths
         raise InputError(f"{name}: has to be {right} ({error})") from error
     fits = value.size and all(size in (None, n) for size, n in zip(axes.values(), value.shape))
-    sound = not np.isnan(value).any() if axes else np.all(np.isfinite(value))
-    if value.ndim != len(axes) or not fits or not sound:
+    sound = np.isfinite(value) if finite else ~np.isnan(value)
+    if value.ndim != len(axes) or not fits or not np.all(sound):
         raise InputError(f"{name}: has to be {right}, not {value.shape if axes else value} or NaN")
     return value
 
@@ -285,24 +286,24 @@ def draw_noise(rng, batch, units, dtype):
     return [tuple(np.clip(uv, NOISE_MARGIN, 1 - NOISE_MARGIN)) for uv in noise]
 
 
-def value_of(f, b):
-    """f(b), checked: finite floats, one a row of b. Raises InputError naming f if it is not."""
+def value_of(f, b, name="f", axes=1):
+    """f(b), checked: finite floats of the shape of b's first axes. If not, InputError naming f."""
     if isinstance(b, np.ndarray):
         b = b.view()
         b.flags.writeable = False
     try:
         value = f(b)
     except TypeError as error:
-        raise InputError(f"f: {error}; write it with autograd.numpy, for floats") from error
+        raise InputError(f"{name}: {error}; write it with autograd.numpy, for floats") from error
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        raise InputError("f: writes into its argument; it has to leave b as it is") from error
+        raise InputError(f"{name}: writes into its argument; it has to leave that alone") from error
     plain = np.asarray(getval(value))
-    if plain.shape != (len(b),) or plain.dtype.kind != "f":
-        raise InputError(f"f: has to return floats of shape (n,) = ({len(b)},), not {value!r:.80}")
+    if plain.shape != (right := b.shape[:axes]) or plain.dtype.kind != "f":
+        raise InputError(f"{name}: has to return floats {right}, not {plain.dtype} {plain.shape}")
     if not np.all(np.isfinite(plain)) and np.all(np.isfinite(getval(b))):
-        raise InputError(f"f: returned {plain[~np.isfinite(plain)][0]}; it has to be finite")
+        raise InputError(f"{name}: returned {plain[~np.isfinite(plain)][0]}; it has to be finite")
     return value
 
 
@@ -365,12 +366,11 @@ def quadrature(logits, n_u=500, n_v=1):
     The rule is split at the jump of b = 1[logits + logit(u) > 0], u = 1 − sigmoid(logits), so that
     integrands smooth on either side converge as 1 / n_u². n_v > 1 also integrates over v.
     """
-    jump = float(sigmoid(-np.asarray(logits, np.float64))[0])
-    midpoints = (np.arange(n_u) + 0.5) / n_u
-    u = np.concatenate([jump * midpoints, jump + (1 - jump) * midpoints])
+    jump = float(sigmoid(-shaped("logits", logits, D=1).astype(np.float64))[0])
+    midpoints = lambda n: (np.arange(n) + 0.5) / n
+    u = np.concatenate([jump * midpoints(n_u), jump + (1 - jump) * midpoints(n_u)])
     weights = np.repeat([jump / n_u, (1 - jump) / n_u], n_u)
-    v = (np.arange(n_v) + 0.5) / n_v
-    u, v = (grid.reshape(-1, 1) for grid in np.meshgrid(u, v, indexing="ij"))
+    u, v = (grid.reshape(-1, 1) for grid in np.meshgrid(u, midpoints(n_v), indexing="ij"))
     return u, v, np.repeat(weights / n_v, n_v)
 
 

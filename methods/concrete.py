@@ -51,6 +51,7 @@ from harness.toy import train_toy
 from harness.run import train
 
 import autograd.numpy as np
+from autograd.tracer import getval
 
 TEMPERATURE = {"log-mass": 0.5, "density": 2 / 3}  # the latter and the prior's: Maddison et al.
 PRIOR_TEMPERATURE = MIN_TEMPERATURE = 0.5
@@ -168,6 +169,29 @@ def positive(name, value):
     return value
 
 
+def no_effect(mode, **options):
+    """Raise InputError for an option that is given, not None, where `mode` has no use for it."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name}: has no effect with {mode}: leave it away")
+
+
+def network_weights(rho, inputs, outputs):
+    """[W1 (inputs, h), b1 (h,), W2 (h, outputs), b2 (outputs,)] as floats, if rho is that."""
+    if not hasattr(rho, "__len__") or len(rho) != 4:
+        raise InputError("rho: has to be a list of four arrays, [W1, b1, W2, b2]")
+    W1 = shaped("rho", rho[0], inputs=inputs, h=None)
+    shapes = {"h": W1.shape[1]}, {"h": W1.shape[1], "outputs": outputs}, {"outputs": outputs}
+    return [W1, *(shaped("rho", array, **axes) for array, axes in zip(rho[1:], shapes))]
+
+
+def finite(g, name="f"):
+    """The estimates or slopes g, if they are finite; if not, InputError naming f."""
+    if not np.all(np.isfinite(getval(g))):
+        raise InputError(f"{name}: its slope is not finite at some points, as that of √ at 0")
+    return g
+
+
 def check_slope(f, h):
     """Raise InputError if f varies over 32 rows of the relaxed bits h (n, D), but has slope 0."""
     h = h[:: len(h) // 32 + 1]
@@ -193,7 +217,7 @@ def gradient_samples(f, logits, u, v, *, temperature=0.5, relaxation="concrete",
     check_slope(f, sigmoid(sample(logits, u, temperature)))
     *_, (grads,) = concrete(model, [tiled], x, [(u, v)], temperature, relaxation=relaxation,
                             straight_through=straight_through)  # fmt: skip
-    return len(u) * grads
+    return finite(len(u) * grads)
 
 
 def report(model, aux):

@@ -30,7 +30,8 @@ import sys
 from functools import partial
 
 # common before numpy: it chooses the number of BLAS threads
-from common import InputError, gradients, log_mean_exp, one_of, shaped, stop_gradient
+from common import InputError, gradients, log_mean_exp, one_of, shaped, stop_gradient, value_of
+from concrete import finite
 from harness import cli
 from harness.data import load_dataset
 from harness.diagnostics import bias_check
@@ -266,26 +267,31 @@ def gradient_samples(log_joint, mu, log_sigma, eps, estimator="dreg", **options)
 
     `log_joint` maps z (n, K, D) to log p(x, z) (n, K) in nats and is differentiable; μ and log σ
     of q = N(μ, σ²) have shape (D,), `eps` is standard normal of shape (n, K, D). The options are
-    alpha and cv. Raises InputError, a ValueError, for other shapes, an estimator that is unknown,
-    or one that needs more samples.
+    alpha in [0, 1] of dreg-alpha and the scalars cv of dreg-cv. Raises InputError, a ValueError,
+    for other arguments, more samples needed, and a log_joint that is not finite, or has no slope.
     """
     mu = shaped("mu", mu, D=None)
     log_sigma = shaped("log_sigma", log_sigma, D=len(mu))
     eps = shaped("eps", eps, n=None, K=None, D=len(mu))
-    if np.max(np.abs(log_sigma)) > 80:
-        raise InputError("log_sigma: has to be from -80 to 80, so that σ is a number")
-    if "alpha" in options:
-        options["alpha"] = float(shaped("alpha", options["alpha"]))
+    most = 40 if log_sigma.dtype == np.float32 else 80
+    if np.max(np.abs(log_sigma)) > most:
+        raise InputError(f"log_sigma: has to be from -{most} to {most}, so that 1/σ² is a number")
     check(estimator, eps.shape[1], "eps")
+    for name, value in options.items():
+        if estimator != f"dreg-{name}":
+            raise InputError(f"{name}: estimator {estimator} has no such option")
+        options[name] = shaped(name, value, **({"cv": 4} if name == "cv" else {})).tolist()
+    if not 0 <= options.get("alpha", 0) <= 1:
+        raise InputError(f"alpha: has to be from 0 to 1, not {options['alpha']}")
     sigma = np.exp(log_sigma)
 
-    def value(arrays):
-        log_p = log_joint(arrays[0])
-        if np.shape(log_p) != eps.shape[:2]:
-            raise InputError(f"log_joint: has to return {eps.shape[:2]}, not {np.shape(log_p)}")
+    def total(arrays):
+        log_p = value_of(log_joint, arrays[0], "log_joint", 2)
         return [np.sum(log_p)], log_p
 
-    ((dlog_p,),), log_p = gradients(value, [mu + sigma * eps])
+    ((dlog_p,),), log_p = gradients(total, [mu + sigma * eps])
+    if not np.any(finite(dlog_p, "log_joint")) and np.ptp(log_p) > 0:
+        raise InputError("log_joint: has slope 0 at every z, but varies: it jumps between them")
     tiled = [np.tile(p, (len(eps), 1)) for p in (mu, sigma)]  # one row, one gradient
     eps, dlog_p = (np.swapaxes(a, 0, 1) for a in (eps, dlog_p))  # K first
     ((d_mu, d_sigma),), _ = density_gradients([estimator], *tiled, eps, log_p.T, dlog_p, **options)
@@ -432,7 +438,7 @@ def main(argv=None):
         result = bias_check(partial(trainer.draw_pair, pair), pair, args.precision, args.draws)
         write_json(folder / "bias_check.json", result)
         tqdm.write(f"{result['verdict']}\nrun folder {folder}")
-        return {}
+        return {"bias_check": result}  # in the summary, which a longer run keeps
 
     if args.bias_check in (None, True):  # True: no DIR is given
         return fit(trainer, check if args.bias_check else None)

@@ -36,7 +36,7 @@ from categorical import (CategoricalToy, check_samples, conditional, gumbel, har
 # common before numpy: it chooses the number of BLAS threads
 from common import Assign, InputError, gradients, init_mlp, log_mean_exp, mlp
 from common import one_of, shaped, sigmoid, stop_gradient, with_slope
-from concrete import check_slope, positive
+from concrete import check_slope, finite, positive
 from rebar import adaptive
 from harness import class_flags, cli
 from harness.data import load_dataset
@@ -297,19 +297,20 @@ def adaptive_rebar(model, params, aux, x, noise, **options):
 
 
 OPTIONS = {  # of gradient_samples, by estimator
-    "gumbel-softmax": ("straight_through",), "reinforce": (), "rebar": ("conditional",),
-    **dict.fromkeys(reinmax.ESTIMATORS, ("forward_temperature", "inner")),
+    "gumbel-softmax": ("straight_through",), "reinforce": ("baseline",),
+    "rebar": ("eta", "baseline", "conditional"),
+    **dict.fromkeys(reinmax.ESTIMATORS, ("forward_temperature",)),
+    "gumbel-rao": ("forward_temperature", "inner"),
 }  # fmt: skip
 
 
-def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature=0.5, eta=1.0,
-                     baseline=0.0, **options):  # fmt: skip
+def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature=0.5, **options):
     """n independent single-sample estimates of d/dlogits E[f(b)], by that --estimator: (n, D, C).
 
     f maps one-hots (n, D, C) to (n,). `logits` has shape (D, C), the uniforms u and v (n, D, C); v
-    only matters for conditional "independent" and "gumbel-rao". The other options are
-    straight_through, those of rebar, or those of reinmax.hard. Raises InputError, a ValueError, for
-    other shapes and options.
+    only matters for conditional "independent" and "gumbel-rao". OPTIONS has the other options: eta
+    is by default 1, baseline 0; for the rest see rebar and reinmax.hard. "reinforce" has no use for
+    the temperature. Raises InputError, a ValueError, for other shapes and options.
     """
     one_of("estimator", estimator, OPTIONS)
     for name in options:
@@ -317,7 +318,8 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
             raise InputError(f"{name}: estimator {estimator} has no such option")
     logits, u, v = check_samples(logits, u, v)
     positive("temperature", temperature)
-    eta, baseline = shaped("eta", eta), shaped("baseline", baseline)
+    eta = shaped("eta", options.pop("eta", 1.0))
+    baseline = shaped("baseline", options.pop("baseline", 0.0))
     if estimator != "reinforce":
         check_slope(f, np.exp(sample(logits, u, temperature)))
     tiled, x = [np.tile(logits, (len(u), 1, 1))], np.zeros((len(u), 0))  # a gradient per sample
@@ -330,7 +332,7 @@ def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature
         _, grads = score_function(model, tiled, x, noise, lambda f: baseline)
     else:
         _, grads = rebar(model, tiled, x, noise, temperature, [eta], baseline, **options)
-    return len(u) * grads[0]
+    return finite(len(u) * grads[0])
 
 
 # ------------------------------------------------------------------------------------------- main

@@ -36,6 +36,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     sigmoid,
     stop_gradient,
 )
+from concrete import finite, no_effect
 from harness import cli
 from harness.toy import train_toy
 from harness.run import train
@@ -135,19 +136,22 @@ def estimate(model, params, aux, x, noise, *, simple=False, fixed_scales=False):
 # ------------------------------------------------------------------------------------ toy and main
 
 
-def gradient_samples(f, logits, u, v, *, s0=1.0, s1=1.0, baseline=0.0, simple=False):
+def gradient_samples(f, logits, u, v, *, s0=1.0, s1=None, baseline=0.0, simple=False):
     """n independent single-sample estimates of d/dlogits E[f(b)]: (n, D), for f: (n, D) -> (n,).
 
     `logits` has shape (D,), the uniforms u and v (n, D); v is not used. f has to be differentiable,
-    but for `simple`, which is REINFORCE with the baseline s0 f(σ(logits)) + baseline.
+    but for `simple`, which is REINFORCE with the baseline s0 f(σ(logits)) + baseline, without s1,
+    by default 1.
     """
+    if simple:
+        no_effect("simple", s1=s1)
     logits, u, v = check_samples(logits, u, v)
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
     model, x = Toy(f, len(logits)), np.zeros((len(u), 0))
-    given = {"s0": s0, "s1": s1, "baseline": baseline}
+    given = {"s0": s0, "s1": 1.0 if s1 is None else s1, "baseline": baseline}
     s0, s1, baseline = (np.full((1, 1), shaped(*pair)) for pair in given.items())
     *_, (grads,) = muprop(model, [tiled], x, [(u, v)], s0, s1, baseline, simple=simple)
-    return len(u) * grads
+    return finite(len(u) * grads)
 
 
 def report(model, aux):

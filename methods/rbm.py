@@ -25,8 +25,7 @@ import math
 import time
 from functools import partial
 
-from common import InputError, log_mean_exp, outer, sigmoid, softplus, times
-
+from common import InputError, log_mean_exp, one_of, outer, shaped, sigmoid, softplus, times
 from harness import cli, streams
 from harness.data import bars_and_stripes, load_dataset
 from harness.figures import plot_curves
@@ -39,6 +38,15 @@ from scipy.special import logsumexp
 from tqdm import tqdm
 
 # --------------------------------------------------------------------------- energy and enumeration
+
+
+def check_rbm(rbm):
+    """b1 (n1,), b2 (n2,) and W (n1, n2) as finite floats of one type; InputError for all else."""
+    if not hasattr(rbm, "__len__") or len(rbm) != 3:
+        raise InputError("rbm: has to be a list of three arrays, [b1, b2, W]")
+    b1, b2 = shaped("b1", rbm[0], n1=None), shaped("b2", rbm[1], n2=None)
+    W = shaped("W", rbm[2], n1=len(b1), n2=len(b2))
+    return [p.astype(np.result_type(b1, b2, W)) for p in (b1, b2, W)]
 
 
 def energy(rbm, z1, z2):
@@ -63,9 +71,9 @@ def enumerate_rbm(rbm):
     """Exact (log Z, moments) by a sum over all states of the smaller side; see sample_moments.
 
     Given z1, the sum over z2 is a product over its units: Σ_z2 exp(−E) = exp(b1'z1) Π (1 + exp a2),
-    a2 = b2 + z1 W. Raises InputError (a ValueError) if both sides have more than 20 units.
+    a2 = b2 + z1 W. Raises InputError (a ValueError) for other shapes, or 21 units on both sides.
     """
-    b1, b2, W = rbm
+    b1, b2, W = rbm = check_rbm(rbm)
     if len(b1) > len(b2):
         log_Z, (m2, m1, m21) = enumerate_rbm([b2, b1, W.T])
         return log_Z, [m1, m2, m21.T]
@@ -200,8 +208,9 @@ def ais(rbm, rng, chains=1024, temperatures=1000):
 
     The chains start as fair bits, log Z = (n1 + n2) log 2, and pass through the RBMs k/K · (b1, b2,
     W), k = 1 … K, with one Gibbs sweep in each (Neal 2001, arXiv physics/9803008). Raises
-    InputError (a ValueError) for fewer than two chains, or no temperature.
+    InputError (a ValueError) for fewer than two chains, no temperature, or other shapes.
     """
+    rbm = check_rbm(rbm)
     if chains < 2 or temperatures < 1:
         raise InputError(f"ais: at least 2 chains and 1 temperature, not {chains}, {temperatures}")
     z1, z2 = fair_bits(rng, chains, rbm)
@@ -210,15 +219,10 @@ def ais(rbm, rng, chains=1024, temperatures=1000):
         log_w -= energy(rbm, z1, z2) / temperatures
         if k < temperatures:
             gibbs([p * p.dtype.type(k / temperatures) for p in rbm], z1, z2, rng, 1)
-    log_Z = log_Z_at_zero(rbm) + log_mean_exp(log_w, 0)
+    log_Z = sum(map(len, rbm[:2])) * math.log(2) + log_mean_exp(log_w, 0)
     w = np.exp(log_w - logsumexp(log_w))
     error = w.std(ddof=1) * math.sqrt(chains)  # of Z, over Z
     return float(log_Z), float(error), sample_moments(z1, z2, w.astype(z1.dtype))
-
-
-def log_Z_at_zero(rbm):
-    """log Z of an RBM of this size whose parameters are 0: (n1 + n2) log 2."""
-    return sum(map(len, rbm[:2])) * math.log(2)
 
 
 # ------------------------------------------------------------------- chains that follow an RBM
@@ -234,10 +238,11 @@ class Chains:
 
     def __init__(self, rbm, stream, chains, sampler="pa", sweeps=40, *, ais_chains=1024,
                  ais_temperatures=1000, log_Z=None):  # fmt: skip
-        self.stream, self.sampler, self.sweeps = stream, SAMPLERS[sampler], sweeps
-        self.ais_size = ais_chains, ais_temperatures
+        rbm, self.sampler = check_rbm(rbm), SAMPLERS[one_of("sampler", sampler, SAMPLERS)]
+        self.stream, self.sweeps, self.ais_size = stream, sweeps, (ais_chains, ais_temperatures)
         self.z1, self.z2 = fair_bits(stream(streams.CHAINS), chains, rbm)
-        self.log_Z = np.array(log_Z_at_zero(rbm) if log_Z is None else log_Z, float)
+        at_zero = sum(map(len, rbm[:2])) * math.log(2)  # (n1 + n2) log 2
+        self.log_Z = np.array(at_zero if log_Z is None else log_Z, float)
         self._known, self._known_log_Z = None, None  # the RBM of the last AIS, and its result
 
     def step(self, old, new, index):

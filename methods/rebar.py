@@ -47,7 +47,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     stop_gradient,
     with_slope,
 )
-from concrete import check_slope, positive
+from concrete import check_slope, finite, positive
 from harness import cli
 from harness.toy import train_toy
 from harness.run import train
@@ -293,7 +293,7 @@ def gradient_samples(f, logits, u, v, *, temperature=0.5, eta=1.0, baseline=0.0,
     eta, baseline = shaped("eta", eta), shaped("baseline", baseline)
     check_slope(f, sigmoid((logits + logit(u)) / temperature))
     _, (grads,) = rebar(model, [tiled], x, [(u, v)], temperature, eta, baseline, **options)
-    return len(u) * grads
+    return finite(len(u) * grads)
 
 
 def report(model, aux):

@@ -44,7 +44,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     sigmoid,
     stop_gradient,
 )
-from concrete import check_slope, positive
+from concrete import check_slope, finite, no_effect, positive
 from rebar import z_and_z_tilde
 from harness import cli
 from harness.run import train
@@ -148,14 +148,17 @@ def estimate(model, params, aux, x, noise, *, estimator="reinmax", temperature=1
 
 
 def gradient_samples(f, logits, u, v, *, estimator="reinmax", temperature=1.0,
-                     forward_temperature=1.0, inner=10):  # fmt: skip
+                     forward_temperature=1.0, inner=None):  # fmt: skip
     """n single-sample estimates, biased, of d/dlogits E[f(b)]: (n, D).
 
     f maps bits (n, D) to (n,) and is differentiated at bits. `logits` has shape (D,), the uniforms
-    u and v (n, D); v only matters for "gumbel-rao", which makes `inner` draws of it. Raises
-    InputError, a ValueError, for other shapes and options, and for an f that jumps.
+    u and v (n, D); v only matters for "gumbel-rao", which makes `inner` draws of it, by default 10.
+    Raises InputError, a ValueError, for other shapes and options, and for an f that jumps.
     """
     logits, u, v = check_samples(logits, u, v)
+    if estimator != "gumbel-rao":
+        no_effect(estimator, inner=inner)
+    inner = 10 if inner is None else inner
     check(estimator, forward_temperature, inner)
     positive("temperature", temperature)
     check_slope(f, sigmoid(logits + logit(u)))
@@ -165,7 +168,7 @@ def gradient_samples(f, logits, u, v, *, estimator="reinmax", temperature=1.0,
         model, [tiled], [], x, [(u, v)], estimator=estimator, temperature=temperature,
         forward_temperature=forward_temperature, inner=int(inner),
     )  # fmt: skip
-    return len(u) * grads
+    return finite(len(u) * grads)
 
 
 def toy(args, estimate):

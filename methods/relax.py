@@ -37,7 +37,6 @@ from functools import partial
 
 import rebar
 from common import (  # before numpy: it chooses the number of BLAS threads
-    InputError,
     Toy,
     bernoulli_log_prob,
     check_samples,
@@ -53,7 +52,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     tanh,
     with_slope,
 )
-from concrete import check_slope, positive
+from concrete import check_slope, finite, network_weights, no_effect, positive
 from harness import cli
 from harness.toy import train_toy
 from harness.run import train
@@ -198,32 +197,28 @@ def lax_samples(f, c, mean, log_sd, eps):
 
 
 def gradient_samples(
-    f, logits, u, v, *, temperature=0.5, eta=1.0, rho=None, black_box=False, conditional="coupled"
+    f, logits, u, v, *, temperature=None, eta=None, rho=None, black_box=False, conditional="coupled"
 ):
     """n independent single-sample estimates of d/dlogits E[f(b)]: (n, D), for f: (n, D) -> (n,).
 
     `logits` has shape (D,), the uniforms u and v (n, D); v only matters for conditional
     "independent". `rho` is the network r, [W1 (D, h), b1 (h,), W2 (h, 1), b2 (1,)], by default 0.
-    With `black_box` f is not differentiated, and temperature and eta are not used.
+    T is by default .5 and η 1. With `black_box` f is not differentiated, and there are no T and η.
     """
     logits, u, v = check_samples(logits, u, v)
     D = len(logits)
     rho = [np.zeros((D, 1)), np.zeros(1), np.zeros((1, 1)), np.zeros(1)] if rho is None else rho
-    if len(rho) != 4:
-        raise InputError(f"rho: has to be [W1, b1, W2, b2], not {len(rho)} arrays")
-    W1 = shaped("rho", rho[0], D=D, h=None)
-    h = W1.shape[1]
-    rho = [W1, shaped("rho", rho[1], h=h), shaped("rho", rho[2], h=h, one=1),
-           shaped("rho", rho[3], one=1)]  # fmt: skip
-    positive("temperature", temperature)
-    if not black_box:
+    rho = network_weights(rho, D, 1)
+    if black_box:
+        no_effect("black_box", temperature=temperature, eta=eta)
+    else:
+        temperature = positive("temperature", 0.5 if temperature is None else temperature)
+        eta = [shaped("eta", 1.0 if eta is None else eta)]
         check_slope(f, sigmoid((logits + logit(u)) / temperature))
     tiled = np.tile(logits, (len(u), 1))  # one row of logits per sample, so one gradient each
-    x, eta = np.zeros((len(u), 0)), None if black_box else [shaped("eta", eta)]
-    _, (grads,) = relax(
-        Toy(f, D), [tiled], x, [(u, v)], temperature, eta, rho, conditional=conditional
-    )
-    return len(u) * grads
+    model, x = Toy(f, D), np.zeros((len(u), 0))
+    _, (grads,) = relax(model, [tiled], x, [(u, v)], temperature, eta, rho, conditional=conditional)
+    return finite(len(u) * grads)
 
 
 def report(model, aux, black_box=False):

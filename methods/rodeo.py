@@ -38,7 +38,6 @@ from functools import partial
 import reinforce
 import rloo
 from common import (  # before numpy: it chooses the number of BLAS threads
-    InputError,
     Toy,
     check_samples,
     gradients,
@@ -50,6 +49,7 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     sigmoid,
     stop_gradient,
 )
+from concrete import finite, network_weights, no_effect
 from harness import cli
 from harness.toy import outcomes, train_toy
 from harness.run import train
@@ -178,34 +178,33 @@ def estimate(model, params, aux, x, noise, *, samples=2, estimator="rodeo"):
 # ------------------------------------------------------------------------------------ toy and main
 
 
-def gradient_samples(f, logits, u, v, *, estimator="rodeo", alpha=None, beta=0.0, rho=None):
+def gradient_samples(f, logits, u, v, *, estimator="rodeo", alpha=None, beta=None, rho=None):
     """n independent estimates of d/dlogits E[f(b)], of K samples each: (n, D).
 
     f maps bits (n, D) to values (n,), and is differentiated; where it jumps, the estimates are
     unbiased still. `logits` has shape (D,), the uniforms u and v (n, K, D), and v is not used.
-    `rho` is H, [W1 (2, h), b1 (h,), W2 (h, 2), b2 (2,)], by default H(s, f) = (s, s). α is by
-    default what takes half of the linear part away: −1/2 for "double-cv", D/2 for "rodeo".
+    α is by default what takes half of the linear part away: −1/2 for "double-cv", D/2 for "rodeo".
+    Of "rodeo" only are β, by default 0, and `rho`, which is H: [W1 (2, h), b1 (h,), W2 (h, 2), b2
+    (2,)], by default H(s, f) = (s, s).
     """
-    one_of("estimator", estimator, ESTIMATORS)
+    if one_of("estimator", estimator, ESTIMATORS) == "double-cv":
+        no_effect(estimator, beta=beta, rho=rho)
     logits, u, v = check_samples(logits, u, v, K=None)
     n, K, D = u.shape
     if rho is None:  # the leaky ReLU of s, less that of −s, is 1.3 s
         W1, W2 = np.array([[1.0, -1], [0, 0]]), np.array([[1.0, 1], [-1, -1]]) / 1.3
         rho = [W1, np.zeros(2), W2, np.zeros(2)]
-    if len(rho) != 4:
-        raise InputError(f"rho: has to be [W1, b1, W2, b2], not {len(rho)} arrays")
-    h = shaped("rho", rho[0], inputs=2, h=None).shape[1]
-    rho = [rho[0], shaped("rho", rho[1], h=h), shaped("rho", rho[2], h=h, outputs=2),
-           shaped("rho", rho[3], outputs=2)]  # fmt: skip
+    rho = network_weights(rho, 2, 2)
     if alpha is None:
         alpha = -0.5 if estimator == "double-cv" else D / 2
+    beta = 0.0 if beta is None else beta
     alpha, beta = (np.array([shaped(*pair)]) for pair in (("alpha", alpha), ("beta", beta)))
     aux = [alpha] if estimator == "double-cv" else [*rho, alpha, beta]
     tiled = np.tile(logits, (n * K, 1))  # one row of logits per sample, so one gradient each
     model, x, flat = Toy(f, D), np.zeros((n * K, 0)), (n * K, D)
     noise = [(np.reshape(u, flat), np.reshape(v, flat))]
     _, (grads,), _ = estimate(model, [tiled], aux, x, noise, samples=K, estimator=estimator)
-    return n * np.sum(np.reshape(grads, (n, K, D)), axis=1)
+    return finite(n * np.sum(np.reshape(grads, (n, K, D)), axis=1))
 
 
 def report(model, aux, estimator="rodeo"):

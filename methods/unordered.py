@@ -36,8 +36,10 @@ from common import (  # before numpy: it chooses the number of BLAS threads
     InputError,
     gradients,
     one_of,
+    shaped,
     stop_gradient,
     uniforms,
+    value_of,
 )
 from harness import cli, figures
 from harness.runfolder import open_run
@@ -210,9 +212,15 @@ def gradient_samples(f, logits, u, v, *, estimator="unordered"):
 
 
 def exact_variance(f, logits, K, estimator):
-    """The variance of an estimate for one variable, logits (C,), summed over the logits."""
-    C = len(logits)
-    log_p, values = log_softmax(logits), f(np.eye(C)[:, None])
+    """The variance of an estimate for one variable, logits (C,), summed over the logits.
+
+    f maps one-hots (C, 1, C) to (C,). Raises InputError, a ValueError, for what is not defined.
+    """
+    one_of("estimator", estimator, ESTIMATORS)
+    C = len(shaped("logits", logits, C=None))
+    if K not in range(2, min(C, MOST) + 1):
+        raise InputError(f"K: has to be from 2 to {min(C, MOST)}, not {K}")
+    log_p, values = log_softmax(check_logits([logits])[0]), value_of(f, np.eye(C)[:, None])
     score = np.eye(C) - np.exp(log_p)  # ∇log p(b)
     if estimator == "unordered":
         S = np.array(list(itertools.combinations(range(C), K)))
@@ -225,7 +233,10 @@ def exact_variance(f, logits, K, estimator):
     w, signal = RULES[estimator](log_p[S], values[S])
     g = np.sum((w * signal)[:, :, None] * score[S], axis=1)  # (sets, C)
     mean = probability @ g
-    return float(np.sum(probability @ g**2 - mean**2))
+    variance = float(np.sum(probability @ g**2 - mean**2))
+    if not np.isfinite(variance):
+        raise InputError("logits: too far apart: some sets have no probability")
+    return variance
 
 
 def main(argv=None):

@@ -328,7 +328,7 @@ AGAINST = [
     (["--against", "rebar:noise=independent"], "has no option 'noise': choose from temperature, "),
     (["--against", "rebar:model=1"], "has no option 'model': choose from"),
     (["--against", "rebar:temperature"], "rebar:temperature needs a value, as in temperature=1"),
-    (["--against", "rebar:temperature=abc"], "--against: rebar: '<' not supported between "),
+    (["--against", "rebar:temperature=abc"], "--against: rebar: temperature: has to be a finite n"),
     (["--against", "rebar:relaxation=soft"], "--against: rebar: relaxation: "),
     (["--against", "rloo"], "not (200, 5) or NaN (with --samples K)"),
     (["--against", "reinforce", "--samples", "3"], "or NaN (leave --samples away)"),

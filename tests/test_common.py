@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import autograd.numpy as anp
@@ -507,11 +508,11 @@ def test_noise_and_logits_are_checked(name, rng):
     for arguments, message in (
         ((logits, 5 * u - 2, v), "u: has to be uniforms, from 0 to 1"),
         ((logits, u, v + 1), "v: has to be uniforms"),
-        ((logits, u[:0], v[:0]), "u: has to be numbers of shape"),
+        ((logits, u[:0], v[:0]), "u: has to be finite numbers of shape"),
         ((logits + 0j, u, v), "logits: has to be numbers of shape"),
         ((["a", "b"], u, v), "logits: has to be numbers of shape"),
         (([[1.0], [1.0, 2.0]], u, v), "logits: has to be numbers of shape"),
-        ((logits, u * np.nan, v), "u: has to be numbers of shape"),
+        ((logits, u * np.nan, v), "u: has to be finite numbers of shape"),
     ):
         with pytest.raises(M.common.InputError, match=message):
             samples(SQUARES, *arguments)
@@ -576,8 +577,95 @@ def test_an_f_that_writes_or_is_not_finite_is_refused(rng):
         ((np.full(2, np.nan), np.zeros(2), eps), "mu: "),
         ((np.zeros(2), np.zeros(3), eps), "log_sigma: "),
         ((np.zeros(2), np.full(2, 1e4), eps), "log_sigma: has to be from -80 to 80"),
+        ((np.zeros(2), np.full(2, -60, np.float32), eps), "log_sigma: has to be from -40 to 40"),
+        ((np.array([np.inf, 0]), np.zeros(2), eps), "mu: has to be finite"),
+        ((np.zeros(2), np.zeros(2), np.where(eps > 1, np.inf, eps)), "eps: has to be finite"),
         ((np.zeros(2), np.zeros(2), eps[0]), "eps: "),
     ):  # fmt: skip
         with pytest.raises(M.common.InputError, match=message):
             M.dreg.gradient_samples(log_joint, *arguments)
     M.dreg.gradient_samples(log_joint, [0, 0], [0, 0], eps.tolist())
+
+
+def writes_into_z(z):
+    z[..., 0] = 1
+    return anp.sum(z, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("log_joint", "message"),
+    [
+        (lambda z: anp.sum(anp.log(z + 1), axis=-1), "returned nan; it has to be finite"),
+        (lambda z: anp.sum(anp.sqrt(anp.maximum(z, 0)), axis=-1), "its slope is not finite"),
+        (lambda z: anp.sum(anp.floor(z), axis=-1), "has slope 0 at every z, but varies"),
+        (lambda z: [anp.sum(z)], r"has to return floats \(4, 3\), not object \(1,\)"),
+        (lambda z: anp.sum(z), r"has to return floats \(4, 3\), not float64 \(\)"),
+        (lambda z: anp.sum(z, axis=1), r"has to return floats \(4, 3\), not float64 \(4, 2\)"),
+        (lambda z: np.zeros((4, 3), int), r"has to return floats \(4, 3\), not int64 \(4, 3\)"),
+        (writes_into_z, "does not support item assignment"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Output seems independent")
+def test_a_log_joint_that_is_not_one_is_refused(log_joint, message):
+    eps = np.random.default_rng(0).standard_normal((4, 3, 2))
+    with (
+        np.errstate(divide="ignore", invalid="ignore"),
+        pytest.raises(M.common.InputError, match=f"^log_joint: .*({message})"),
+    ):
+        M.dreg.gradient_samples(log_joint, np.zeros(2), np.zeros(2), 3 * eps)
+
+
+def test_the_options_of_dreg_are_checked():
+    rng, log_joint = np.random.default_rng(0), lambda z: -anp.sum(anp.sqrt(1 + z**2), axis=-1)
+    of = partial(M.dreg.gradient_samples, log_joint, np.ones(2), np.zeros(2))
+    eps = rng.standard_normal((4, 3, 2))
+    for estimator, option, value, message in (
+        ("dreg-cv", "cv", (np.nan, 0, 0, 0), "has to be finite numbers of shape"),
+        ("dreg-cv", "cv", (0, 1), "has to be finite numbers of shape"),
+        ("dreg-alpha", "alpha", 30, "has to be from 0 to 1, not 30.0"),
+        ("dreg-alpha", "alpha", -0.1, "has to be from 0 to 1"),
+        ("dreg", "alpha", 0.5, "estimator dreg has no such option"),
+        ("dreg-alpha", "cv", (0, 0, 0, 0), "estimator dreg-alpha has no such option"),
+        ("dreg-cv", "alpha", 0.9, "estimator dreg-cv has no such option"),
+    ):
+        with pytest.raises(M.common.InputError, match=f"^{option}: {message}"):
+            of(eps, estimator, **{option: value})
+    for estimator, options in (("dreg-alpha", {"alpha": 0.9}), ("dreg-cv", {"cv": np.zeros(4)})):
+        np.testing.assert_array_equal(of(eps, estimator, **options), of(eps, estimator))
+        half = {name: np.array(value) / 2 + 0.1 for name, value in options.items()}
+        assert np.abs(of(eps, estimator, **half)[0] - of(eps, estimator)[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.float32, 40), (np.float64, 80)])
+def test_the_narrowest_and_the_widest_gaussian_have_a_gradient(dtype, most):
+    """In units of σ that of μ is the same for z / σ, to rounding, and nothing is NaN."""
+    eps = np.random.default_rng(0).standard_normal((6, 3, 2)).astype(dtype)
+    for sign in (-1, 1):
+        log_sigma = np.full(2, sign * most, dtype)
+        sigma, zero = np.exp(log_sigma), np.zeros(2, dtype)
+        for name in M.dreg.ESTIMATORS:
+            scaled = lambda z, sigma=sigma: -anp.sum(anp.sqrt(1 + (z / sigma) ** 2), axis=-1)
+            ours = M.dreg.gradient_samples(scaled, zero, log_sigma, eps, name)
+            unit = lambda z: -anp.sum(anp.sqrt(1 + z**2), axis=-1)
+            expected = M.dreg.gradient_samples(unit, zero, zero, eps, name)
+            assert ours[0].dtype == dtype
+            np.testing.assert_allclose(ours[0] * sigma, expected[0], rtol=2e-3, atol=1e-4)
+            np.testing.assert_allclose(ours[1], expected[1], rtol=2e-3, atol=1e-4)
+
+
+def test_a_quadrature_is_for_one_variable():
+    for logits in (np.zeros(2), 0.0, [np.nan], np.zeros((1, 1))):
+        with pytest.raises(M.common.InputError, match=r"^logits: .*D = 1"):
+            M.common.quadrature(logits)
+    for logits in (np.zeros((2, 3)), np.zeros(3), np.zeros((1, 4))):
+        with pytest.raises(M.common.InputError, match=r"^logits: .*D = 1, C = 3"):
+            M.categorical.quadrature(logits)
+    for logits in ([[30, 0, -30]], [[0, -np.inf, 0]]):
+        with pytest.raises(M.common.InputError, match=r"^logits: too far apart: the weights sum"):
+            M.categorical.quadrature(logits)
+    u, weights = M.categorical.quadrature([[5, 0, -5]])
+    chosen = weights @ M.categorical.hard_sample(np.array([[5.0, 0, -5]]), u)[:, 0]
+    expected = M.categorical.softmax(np.array([5.0, 0, -5]))
+    np.testing.assert_allclose(chosen, expected, rtol=0, atol=1e-7)
+    u, _, weights = M.common.quadrature([0.7], 50)
+    assert weights @ (u[:, 0] > 1 - M.common.sigmoid(0.7)) == pytest.approx(M.common.sigmoid(0.7))

@@ -122,6 +122,70 @@ def test_an_f_without_slope_is_refused(name):
             call(name, f=f)
 
 
+# Finite at all bits, but their slopes are not: −∞ · 0 at (1, 0), and ∞ where a bit is 0
+STEEP = {
+    "distance": lambda b: anp.sqrt(anp.sum((b - np.array([1.0, 0.0])) ** 2, axis=1)),
+    "root": lambda b: anp.sum(anp.sqrt(b), axis=1),
+}
+AT_BITS = ("rodeo", "rodeo double-cv", "reinmax", "reinmax st", "reinmax st-gumbel",
+           "reinmax gumbel-rao", "concrete straight-through")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("f", STEEP)
+def test_a_slope_that_is_not_finite_is_refused(name, f):
+    """By the estimators that take the slope at bits; all others have an answer."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if name in AT_BITS:
+            with pytest.raises(ValueError, match=r"^f: its slope is not finite at some points"):
+                call(name, f=STEEP[f])
+        else:
+            assert np.isfinite(call(name, f=STEEP[f])).all()
+
+
+def test_a_relaxed_bit_that_rounds_to_0_is_refused_there():
+    """At T = 1e-3 the relaxed bits are 0 and 1 to rounding."""
+    for name in ("concrete", "rebar", "relax"):
+        with (
+            np.errstate(divide="ignore", invalid="ignore"),
+            pytest.raises(ValueError, match=r"^f: its slope is not finite at some points"),
+        ):
+            call(name, f=STEEP["root"], temperature=1e-3)
+
+
+NO_EFFECT = [
+    ("rodeo double-cv", "beta", 5.0), ("rodeo double-cv", "rho", [L]), ("muprop simple", "s1", 1.0),
+    ("relax black box", "eta", 3.0), ("relax black box", "temperature", 0.5),
+    ("reinmax", "inner", 3), ("reinmax st", "inner", 3), ("reinmax st-gumbel", "inner", 10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "option", "value"), NO_EFFECT)
+def test_an_option_without_effect_is_refused(name, option, value):
+    with pytest.raises(ValueError, match=rf"^{option}: has no effect with "):
+        call(name, **{option: value})
+
+
+def test_the_defaults_of_options_that_some_estimators_lack():
+    for name, options in (("rodeo", {"beta": 0.0}), ("muprop", {"s1": 1.0}),
+                          ("relax", {"eta": 1.0, "temperature": 0.5}),
+                          ("reinmax gumbel-rao", {"inner": 10})):  # fmt: skip
+        np.testing.assert_array_equal(call(name), call(name, **options))
+        other = {option: 2 * value + 1 for option, value in options.items()}
+        assert np.abs(call(name) - call(name, **other)).max() > 1e-3
+
+
+@pytest.mark.parametrize(("name", "inputs", "outputs"), [("relax", 2, 1), ("rodeo", 2, 2)])
+def test_weights_of_a_network(name, inputs, outputs):
+    right = [np.ones((inputs, 3)), np.ones(3), np.ones((3, outputs)), np.ones(outputs)]
+    given = call(name, rho=[array.tolist() for array in right])
+    np.testing.assert_array_equal(given, call(name, rho=right))
+    infinite = [np.full((inputs, 3), np.inf), *right[1:]]
+    for rho in (5, right[:3], infinite, [*right[:3], np.ones(outputs + 1)], [L, *right[1:]]):
+        with pytest.raises(ValueError, match=r"^rho: has to be "):
+            call(name, rho=rho)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_temperatures_and_choices(name):
     module = name.split()[0]
@@ -215,6 +279,29 @@ def test_classes(name):
             call_classes(name, **change)
     u = np.resize([0.0, 1.0, 0.5, 1.0], W.shape)
     assert np.isfinite(call_classes(name, u=u)).all()
+
+
+def test_a_slope_of_classes_that_is_not_finite_is_refused():
+    roots = lambda b: anp.sum(anp.sqrt(b), axis=(1, 2))
+    hard = [{"estimator": name} for name in ("reinmax", "st", "st-gumbel", "gumbel-rao")]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for options in (*hard, {"straight_through": True}):
+            with pytest.raises(ValueError, match=r"^f: its slope is not finite at some points"):
+                M.gumbel_softmax.gradient_samples(roots, A, W, W, **options)
+        for name in CLASSES:
+            assert np.isfinite(call_classes(name, f=roots)).all()
+
+
+def test_an_option_of_another_estimator_of_classes_is_refused():
+    for estimator, option in (("gumbel-softmax", "eta"), ("gumbel-softmax", "baseline"),
+                              ("reinforce", "eta"), ("reinmax", "inner"), ("st", "baseline"),
+                              ("gumbel-rao", "eta")):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"^{option}: estimator {estimator} has no such opti"):
+            M.gumbel_softmax.gradient_samples(
+                of_classes, A, W, W, estimator=estimator, **{option: 3}
+            )
+    np.testing.assert_array_equal(call_classes("rebar"), call_classes("rebar", eta=1, baseline=0))
+    assert np.abs(call_classes("rebar") - call_classes("rebar", eta=0.5)).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -573,7 +573,10 @@ def test_nonsense_is_refused():
         ((f, mu, zero, eps[0]), r"eps: .*\(n, K, D = 2\)"),
         ((f, mu, zero[:1], eps), "log_sigma"),
         ((f, mu[None], zero[None], eps), "mu: "),
-        ((lambda z: f(z)[..., None], mu, zero, eps), r"log_joint: .*\(4, 3\), not \(4, 3, 1\)"),
+        (
+            (lambda z: f(z)[..., None], mu, zero, eps),
+            r"log_joint: .*\(4, 3\), not float64 \(4, 3, 1\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             D.gradient_samples(*args)
@@ -659,6 +662,38 @@ def bias_check_ends(m):
     m.diagnostics.FALSE_ALARM = 0.2  # of 200 checks 40 should be wrong; 20 or 60 are 3.5 sd away
     checks = [fake_check(m, none, 1.0, 100, seed) for seed in range(200)]
     assert 20 < sum(check["largest_t"] > check["limit"] for check in checks) < 60
+
+
+def equal_estimators_have_a_verdict(m):
+    """No NaN in the result, which is JSON; and a bias without noise is a bias."""
+    ones = np.ones(3)
+    draw = lambda d: m.diagnostics.bias_check(lambda: [ones + d, ones], ["stl", "dreg"], 0.1, 7)
+    result = draw(0.0)
+    assert (result["pooled_t"], result["largest_t"], result["bias_norm"]) == (0, 0, 0)
+    assert result["verdict"] == "stl and dreg had the same gradient in all 7 draws"
+    biased = draw(0.25)
+    assert biased["verdict"].startswith("stl is biased with respect to dreg")
+    assert biased["bias_norm"] == pytest.approx(0.25)
+    for each in (result, biased):
+        assert json.loads(json.dumps(each, allow_nan=False)) == each
+
+
+def test_bias_check_of_equal_estimators():
+    equal_estimators_have_a_verdict(M)
+
+
+def test_a_longer_run_keeps_the_verdict_of_the_shorter(tmp_path):
+    """In its summary; bias_check.json is that of the longer."""
+    flags = ["--samples", "1", "--estimator", "stl", "--against", "dreg", "--draws", "20"]
+    D.main([*SMALL, "--out", str(tmp_path / "run"), "--steps", "3", "--bias-check", *flags])
+    read = lambda name: json.loads((tmp_path / "run" / name).read_text())
+    short = read("bias_check.json")
+    assert short["pooled_t"] == 0
+    assert "the same gradient in all 20 draws" in short["verdict"]
+    D.main(["--resume", str(tmp_path / "run"), "--steps", "6"])
+    assert read("summary-3.json")["bias_check"] == short
+    assert read("summary.json")["bias_check"] == read("bias_check.json")
+    assert read("bias_check.json")["gradient_norm"] != short["gradient_norm"]
 
 
 def test_bias_check():
@@ -831,6 +866,28 @@ def test_bad_checkpoint(tmp_path, flag, capsys):
     assert stop.value.code == 2
     assert f"{flag}: it is empty; name a folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flag", ["--inference-only", "--bias-check"])
+def test_a_start_needs_the_same_images_by_whatever_name(tmp_path, flag):
+    images = (np.random.default_rng(0).random((90, 16)) < 0.4).astype(np.uint8)
+    file, copy = tmp_path / "mine.npz", tmp_path / "copy.npz"
+    for path in (file, copy):
+        np.savez(path, train=images[:60], valid=images[60:], shape=(4, 4))
+    run(tmp_path / "first", "--dataset", str(file), "--steps", "3")
+    check, train = ["--estimator", "stl", "--draws", "5", *MODEL], [*SMALL, "--steps", "2"]
+    more = [flag, str(tmp_path / "first"), *(check if flag == "--bias-check" else train)]
+    D.main([*more, "--dataset", str(copy), "--out", str(tmp_path / "second")])
+    facts = M.runfolder.read_config(tmp_path / "second")
+    assert facts["data_sha256"] == M.runfolder.read_config(tmp_path / "first")["data_sha256"]
+    np.savez(file, train=1 - images[:60], valid=images[60:], shape=(4, 4))
+    with pytest.raises(
+        M.common.InputError, match=rf"^{flag}: .*config.json .*images of sha256 \w{{12}}…, not "
+    ):
+        D.main([*more, "--dataset", str(file), "--out", str(tmp_path / "third")])
+    with pytest.raises(M.common.InputError, match=f"{flag}: .* --dataset .*mine.npz, not digits"):
+        D.main([*more, "--out", str(tmp_path / "third")])
+    assert not (tmp_path / "third").exists()
 
 
 def test_inference_only_resumes_without_its_source(tmp_path):

@@ -286,6 +286,48 @@ def test_ais_without_an_answer(chains, temperatures):
         M.rbm.ais(random_rbm(), np.random.default_rng(0), chains, temperatures)
 
 
+WRONG = [
+    ((np.array([0.0, np.nan]), np.zeros(3), np.zeros((2, 3))), "b1: has to be finite numbers"),
+    ((np.array([0.0, -np.inf]), np.zeros(3), np.zeros((2, 3))), "b1: has to be finite numbers"),
+    ((np.zeros(2), np.zeros((3, 1)), np.zeros((2, 3))), r"b2: .* \(n2\), not \(3, 1\)"),
+    ((np.zeros(2), np.zeros(3), np.zeros((3, 2))), r"W: .* \(n1 = 2, n2 = 3\), not \(3, 2\)"),
+    ((np.zeros(2), np.zeros(3), np.full((2, 3), np.inf)), "W: has to be finite numbers"),
+    ((np.zeros(2), np.zeros((2, 3))), r"rbm: has to be a list of three arrays, \[b1, b2, W\]"),
+    (5, "rbm: has to be a list of three arrays"),
+]
+
+
+@pytest.mark.parametrize(("rbm", "message"), WRONG)
+def test_what_is_no_rbm_is_refused(rbm, message):
+    calls = (
+        lambda: M.rbm.enumerate_rbm(rbm),
+        lambda: M.rbm.ais(rbm, np.random.default_rng(0), 10, 5),
+        lambda: M.rbm.Chains(rbm, stream, 10),
+    )
+    for call in calls:
+        with pytest.raises(M.common.InputError, match=f"^{message}"):
+            call()
+    with pytest.raises(M.common.InputError, match=r"^sampler: choose from pa, pcd, not 'x'"):
+        M.rbm.Chains(random_rbm(), stream, 10, sampler="x")
+
+
+def test_an_rbm_of_lists_integers_or_two_types_is_that_of_floats():
+    whole = [[1, -1], [0, 2, -1], [[1, 0, -1], [2, 1, 0]]]
+    floats, arrays = [np.array(p, float) for p in whole], [np.array(p) for p in whole]
+    mixed = [np.array(p, dtype) for p, dtype in zip(whole, (np.float32, float, np.float32))]
+    log_Z, moments = M.rbm.enumerate_rbm(floats)
+    value, error, _ = M.rbm.ais(floats, np.random.default_rng(0), 50, 20)
+    assert abs(value - log_Z) < 5 * error
+    for rbm in (whole, arrays, mixed):
+        ours, ours_moments = M.rbm.enumerate_rbm(rbm)
+        assert ours == log_Z
+        np.testing.assert_array_equal(flat(ours_moments), flat(moments))
+        assert M.rbm.ais(rbm, np.random.default_rng(0), 50, 20)[:2] == (value, error)
+        assert M.rbm.Chains(rbm, stream, 10).z1.dtype == np.float64
+    single = M.rbm.Chains([p.astype(np.float32) for p in floats], stream, 10)
+    assert single.z1.dtype == single.z2.dtype == np.float32
+
+
 def test_effective_sample_size():
     effective_sample_size_is_exact(M)
 
@@ -550,7 +592,7 @@ MUTATIONS = {
     ),
     "AIS without its base": (
         ais_is_unbiased,
-        ("len, rbm[:2])) * math.log(2)", "len, rbm[:1])) * math.log(2)"),
+        ("rbm[:2])) * math.log(2) + log", "rbm[:1])) * math.log(2) + log"),
     ),
     "AIS that moves first and weights then": (
         ais_is_unbiased,

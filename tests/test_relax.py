@@ -56,8 +56,9 @@ def is_exact(m, noises=NOISE, black_boxes=(False, True)):
         proofs.FUNCTIONS, proofs.LOGITS, noises, black_boxes
     ):
         rho, exact = random_net(rng, (1, 5)), m.common.exact_gradient(f, [logit])[0]
-        options = {"rho": rho, "black_box": black_box, "temperature": rng.uniform(0.3, 1.5)}
-        mean, _ = moments(m, f, logit, noise, eta=rng.normal(), **options)
+        options = {"rho": rho, "temperature": rng.uniform(0.3, 1.5), "eta": rng.normal()}
+        options = {"rho": rho, "black_box": True} if black_box else options
+        mean, _ = moments(m, f, logit, noise, **options)
         assert abs(mean - exact) < 1e-6, (f.__name__, logit, noise, black_box, mean - exact)
 
 
@@ -246,9 +247,15 @@ def test_float32_is_kept(monkeypatch, task, black_box, noise):
         ({"u": np.full((5, 3), 0.5)}, r"u: .* shape \(n, D = 2\)"),
         ({"conditional": "own"}, "conditional: choose from coupled, independent"),
         ({"temperature": 0.0}, "temperature: "),
-        ({"rho": [np.zeros((2, 3))]}, r"rho: has to be \[W1, b1, W2, b2\], not 1 array"),
-        ({"rho": [np.zeros((1, 3)), np.zeros(3), np.zeros((3, 1)), np.zeros(1)]}, "rho: .*D = 2"),
-        ({"rho": [np.zeros((2, 3)), np.zeros(3), np.zeros((3, 2)), np.zeros(1)]}, "rho: .*one = 1"),
+        ({"rho": [np.zeros((2, 3))]}, r"rho: has to be .*\[W1, b1, W2, b2\]"),
+        (
+            {"rho": [np.zeros((1, 3)), np.zeros(3), np.zeros((3, 1)), np.zeros(1)]},
+            "rho: .*inputs = 2",
+        ),
+        (
+            {"rho": [np.zeros((2, 3)), np.zeros(3), np.zeros((3, 2)), np.zeros(1)]},
+            "rho: .*outputs = 1",
+        ),
         ({"f": lambda b: anp.sum(anp.round(b), axis=1)}, "f: "),
     ],
 )

@@ -200,6 +200,23 @@ def test_the_exact_variance_of_the_toy(rng):
             assert np.sum(np.var(g, axis=0)) == pytest.approx(exact, rel=0.04)
 
 
+def test_the_exact_variance_refuses_what_has_none():
+    f, zeros = lambda b: np.sin(b[:, 0] @ np.arange(3.0)), np.zeros(3)
+    for arguments, message in (
+        ((f, zeros, 5, "unordered"), "K: has to be from 2 to 3, not 5"),
+        ((f, zeros, 1, "sum-and-sample"), "K: has to be from 2 to 3, not 1"),
+        ((f, zeros, 2.5, "unordered"), "K: has to be from 2 to 3, not 2.5"),
+        ((f, zeros, 2, "reinforce"), "estimator: choose from unordered, sum-and-sample"),
+        ((f, zeros[None], 2, "unordered"), r"logits: has to be numbers of shape \(C\)"),
+        ((lambda b: b, zeros, 2, "unordered"), r"f: has to return floats \(3,\)"),
+        ((f, [900.0, 0, 1], 2, "unordered"), "logits: too far apart"),
+    ):
+        with pytest.raises(M.common.InputError, match=f"^{message}"), np.errstate(invalid="ignore"):
+            M.unordered.exact_variance(*arguments)
+    for estimator in ESTIMATORS:  # all values are in S, and logits may be a list of integers
+        assert M.unordered.exact_variance(f, [0, 1, 0], 3, estimator) == pytest.approx(0, abs=1e-15)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_images_are_apart(estimator, rng):
     """Two images of three samples have the mean of their own estimates: 1e-13."""

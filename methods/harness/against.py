@@ -19,7 +19,7 @@ import numpy as np
 
 PASSED_ON = {  # options that gradient_samples hands to another function
     "rebar": ("relaxation", "conditional", "control_variate", "as_released"),
-    "gumbel_softmax": ("straight_through", "objective", "conditional", "forward_temperature",
+    "gumbel_softmax": ("straight_through", "eta", "baseline", "conditional", "forward_temperature",
                        "inner"),
 }  # fmt: skip
 ROWS = 200  # estimates of every function at every scale of the logits

@@ -112,7 +112,8 @@ def bias_check(draw_pair, names, precision, most_draws):
         )
         detectable = (limit + ndtri(POWER)) * error.max() / max(norm, 1e-300)
         result = {
-            "draws": n, "pooled_t": float(np.mean(pooled) / (np.std(pooled, ddof=1) / n**0.5)),
+            "draws": n,
+            "pooled_t": float(np.mean(pooled) * n**0.5 / max(np.std(pooled, ddof=1), 1e-300)),
             "largest_t": float(t.max()), "limit": float(limit), "detectable": float(detectable),
             "bias_norm": bias / max(norm, 1e-300), "gradient_norm": norm,
         }  # fmt: skip
@@ -130,6 +131,8 @@ def verdict(names, result, precision, n_parameters):
         return (f"{name} is biased with respect to {against}: the largest |t| of a parameter is "
                 f"{result['largest_t']:.1f}, above {result['limit']:.1f} ({rate}); the norm of "
                 f"the bias is about {result['bias_norm']:.2g} of the gradient's")  # fmt: skip
+    if result["detectable"] == 0:
+        return f"{name} and {against} had the same gradient in all {result['draws']} draws"
     found = (f"a bias of {result['detectable']:.2g} of the gradient's norm in any one of "
              f"{n_parameters} parameters would be found with probability {POWER}")  # fmt: skip
     if result["detectable"] <= precision:

@@ -6,7 +6,7 @@ from common import InputError
 
 from harness.diagnostics import SignalToNoise
 from harness.optimizer import flatten
-from harness.runfolder import read_checkpoint, read_flags
+from harness.runfolder import read_checkpoint, read_config, read_flags
 from harness.trainer import Trainer
 
 import numpy as np
@@ -69,18 +69,32 @@ class TrackingTrainer(Trainer):
 
         The images and the noise go on where those of that run, and of its own source, stopped: none
         is used twice, even with the same seed. Raises InputError, naming `flag`, for a run in which
-        a flag of `same` has another value, or whose checkpoint cannot be used. `differs` has words
-        for that value, as cli.Parser.differs.
+                renamed = key == "dataset" and now and now == before
+                if flags[key] != getattr(self.args, key) and not renamed:
+                    what = differs(key, flags[key], getattr(self.args, key))
+                    raise ValueError(f"it has {what}")
+            if now != before:
+                raise ValueError(f"it had the images of sha256 {before:.12}…, not {now:.12}…")
         """
         path = Path(folder) / "config.json"
         try:
             if not folder:
                 raise ValueError("the name of the folder is empty")
-            flags = read_flags(folder)
+            flags, before = read_flags(folder), read_config(folder).get("data_sha256", "")
+            now = self.data.sha256  # "" but for a user's own file
             for key in ("method", *same):
+<<<<<<< HEAD
                 if flags[key] != getattr(self.args, key):
                     what = differs(key, flags[key], getattr(self.args, key))
                     raise ValueError(f"it has {what}")
+=======
+                renamed = key == "dataset" and now and now == before
+                if flags[key] != getattr(self.args, key) and not renamed:
+                    name = "--" + key.replace("_", "-")
+                    raise ValueError(f"it has {name} {flags[key]}, not {getattr(self.args, key)}")
+            if now != before:
+                raise ValueError(f"it had the images of sha256 {before:.12}…, not {now:.12}…")
+>>>>>>> f799f254da248d8c9104dd846922a0e43633ff60
             path = Path(folder) / "checkpoint.npz"
             arrays, *_ = read_checkpoint(Path(folder))
             params, aux = arrays["params"], arrays["aux"]
