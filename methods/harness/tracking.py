@@ -69,12 +69,9 @@ class TrackingTrainer(Trainer):
 
         The images and the noise go on where those of that run, and of its own source, stopped: none
         is used twice, even with the same seed. Raises InputError, naming `flag`, for a run in which
-                renamed = key == "dataset" and now and now == before
-                if flags[key] != getattr(self.args, key) and not renamed:
-                    what = differs(key, flags[key], getattr(self.args, key))
-                    raise ValueError(f"it has {what}")
-            if now != before:
-                raise ValueError(f"it had the images of sha256 {before:.12}…, not {now:.12}…")
+        a flag of `same` has another value, whose images were others, or whose checkpoint cannot be
+        used; a file of the user's own may have another name. `differs` has words for another value,
+        as cli.Parser.differs.
         """
         path = Path(folder) / "config.json"
         try:
@@ -83,18 +80,12 @@ class TrackingTrainer(Trainer):
             flags, before = read_flags(folder), read_config(folder).get("data_sha256", "")
             now = self.data.sha256  # "" but for a user's own file
             for key in ("method", *same):
-<<<<<<< HEAD
-                if flags[key] != getattr(self.args, key):
-                    what = differs(key, flags[key], getattr(self.args, key))
-                    raise ValueError(f"it has {what}")
-=======
                 renamed = key == "dataset" and now and now == before
                 if flags[key] != getattr(self.args, key) and not renamed:
-                    name = "--" + key.replace("_", "-")
-                    raise ValueError(f"it has {name} {flags[key]}, not {getattr(self.args, key)}")
+                    what = differs(key, flags[key], getattr(self.args, key))
+                    raise ValueError(f"it has {what}")
             if now != before:
                 raise ValueError(f"it had the images of sha256 {before:.12}…, not {now:.12}…")
->>>>>>> f799f254da248d8c9104dd846922a0e43633ff60
             path = Path(folder) / "checkpoint.npz"
             arrays, *_ = read_checkpoint(Path(folder))
             params, aux = arrays["params"], arrays["aux"]
