@@ -36,13 +36,13 @@ def one_of(name, value, choices):
     return value
 
 
-def shaped(name, value, **axes):
-    """The value as finite floats with axes of these sizes (None: any), or a number; InputError."""
+def shaped(name, value, finite=True, **axes):
+    """The value as floats with axes of these sizes (None: any), or one number; or InputError."""
     if isbox(value):  # traced: somebody differentiates by it
         return value
     right = ", ".join(axis if n is None else f"{axis} = {n}" for axis, n in axes.items())
-    finite = "" if name == "logits" else "finite "  # a logit of ±∞ is that of a fixed bit
-    right = f"{finite}numbers of shape ({right})" if axes else "a finite number"
+    kind = "finite " if finite else ""
+    right = f"{kind}numbers of shape ({right})" if axes else f"a {kind}number"
     try:
         value = np.asarray(value)
         if value.dtype.kind in "cmMSU":  # complex numbers, dates, words
@@ -70,7 +70,7 @@ def check_samples(logits, u, v, **samples):
 
     A logit of ±∞, of a bit that is always 0 or 1, becomes ±1e4.
     """
-    logits = np.clip(shaped("logits", logits, D=None), -1e4, 1e4)
+    logits = np.clip(shaped("logits", logits, finite=False, D=None), -1e4, 1e4)
     axes = {"n": None, **samples, "D": len(logits)}
     u = uniforms("u", u, **axes)
     if "K" in samples and u.shape[1] < 2:
@@ -348,7 +348,7 @@ def exact_gradient(f, logits):
 
     Raises InputError, a ValueError, for D > 16, for another shape and for another f.
     """
-    logits = np.clip(shaped("logits", np.asarray(logits, np.float64), D=None), -1e4, 1e4)
+    logits = shaped("logits", logits, finite=False, D=None).astype(np.float64).clip(-1e4, 1e4)
     b = all_bits(len(logits))
     mean = lambda a: anp.sum(anp.exp(bernoulli_log_prob(b, a)) * value_of(f, b))
     return gradients(lambda p: ([mean(*p)], []), [logits])[0][0][0]
@@ -366,7 +366,7 @@ def quadrature(logits, n_u=500, n_v=1):
     The rule is split at the jump of b = 1[logits + logit(u) > 0], u = 1 − sigmoid(logits), so that
     integrands smooth on either side converge as 1 / n_u². n_v > 1 also integrates over v.
     """
-    jump = float(sigmoid(-shaped("logits", logits, D=1).astype(np.float64))[0])
+    jump = float(sigmoid(-shaped("logits", logits, finite=False, D=1).astype(np.float64))[0])
     midpoints = lambda n: (np.arange(n) + 0.5) / n
     u = np.concatenate([jump * midpoints(n_u), jump + (1 - jump) * midpoints(n_u)])
     weights = np.repeat([jump / n_u, (1 - jump) / n_u], n_u)

@@ -217,7 +217,7 @@ def exact_variance(f, logits, K, estimator):
     f maps one-hots (C, 1, C) to (C,). Raises InputError, a ValueError, for what is not defined.
     """
     one_of("estimator", estimator, ESTIMATORS)
-    C = len(shaped("logits", logits, C=None))
+    C = len(shaped("logits", logits, finite=False, C=None))
     if K not in range(2, min(C, MOST) + 1):
         raise InputError(f"K: has to be from 2 to {min(C, MOST)}, not {K}")
     log_p, values = log_softmax(check_logits([logits])[0]), value_of(f, np.eye(C)[:, None])
