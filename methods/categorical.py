@@ -97,7 +97,7 @@ class CategoricalToy:
 
 
 def check_logits(logits):
-    """logits (D, C) as floats, the largest 0; −∞, of no chance, is −1e4 then. Raises InputError."""
+    """logits (D, C) as floats, each variable's largest 0, others at least −1e4; or InputError."""
     logits = shaped("logits", logits, finite=False, D=None, C=None)
     if not np.all(np.any(np.isfinite(logits), axis=1)) or np.any(logits == np.inf):
         raise InputError("logits: each variable needs a class with a finite logit, and none of +∞")

@@ -188,7 +188,8 @@ def network_weights(rho, inputs, outputs):
 def finite(g, name="f"):
     """The estimates or slopes g, if they are finite; if not, InputError naming f."""
     if not np.all(np.isfinite(getval(g))):
-        raise InputError(f"{name}: its slope is not finite at some points, as that of √ at 0")
+        raise InputError(f"{name}: its slope is not finite at some points, as that of √ at 0, or "
+                         "another argument is so large that the estimate overflows")  # fmt: skip
     return g
 
 

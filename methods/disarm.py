@@ -214,7 +214,7 @@ def gradient_samples(f, logits, u, v, *, estimator="disarm", bound=False):
 
 
 def toy(args):
-    """DisARM beside ARM; or ARMS alone, with --samples."""
+    """ARM and, unless --estimator arm, DisARM; or ARMS alone, with --samples."""
     ours = partial(estimate, estimator=args.estimator, samples=args.samples)
     if args.estimator == "arms":
         nodes = lambda logits: copula_outcomes(logits, args.samples)

@@ -103,6 +103,7 @@ def surrogates(estimator, log_w, s, r, alpha=0.9, cv=(0.0, 0.0, 0.0, 0.0)):
 
 ESTIMATORS = ("dreg", "iwae", "stl", "rws", "rws-dreg", "dreg-norm", "rws-dreg-norm",
               "dreg-alpha", "jk", "jk-dreg", "dreg-cv")  # fmt: skip
+OPTIONS = {"dreg-alpha": {"alpha": {}}, "dreg-cv": {"cv": {"scalars": 4}}}  # and their axes
 # With one sample these are undefined or, as w̃ = 1, have nothing to learn from.
 NEED_TWO = ("rws", "rws-dreg", "rws-dreg-norm", "jk", "jk-dreg", "dreg-cv")
 
@@ -268,7 +269,7 @@ def gradient_samples(log_joint, mu, log_sigma, eps, estimator="dreg", **options)
     `log_joint` maps z (n, K, D) to log p(x, z) (n, K) in nats and is differentiable; μ and log σ
     of q = N(μ, σ²) have shape (D,), `eps` is standard normal of shape (n, K, D). The options are
     alpha in [0, 1] of dreg-alpha and the scalars cv of dreg-cv. Raises InputError, a ValueError,
-    for other arguments, more samples needed, and a log_joint that is not finite, or has no slope.
+    for other arguments, too few samples, and a log_joint that is not finite, or has no slope.
     """
     mu = shaped("mu", mu, D=None)
     log_sigma = shaped("log_sigma", log_sigma, D=len(mu))
@@ -278,17 +279,15 @@ def gradient_samples(log_joint, mu, log_sigma, eps, estimator="dreg", **options)
         raise InputError(f"log_sigma: has to be from -{most} to {most}, so that 1/σ² is a number")
     check(estimator, eps.shape[1], "eps")
     for name, value in options.items():
-        if estimator != f"dreg-{name}":
+        if name not in OPTIONS.get(estimator, {}):
             raise InputError(f"{name}: estimator {estimator} has no such option")
-        options[name] = shaped(name, value, **({"cv": 4} if name == "cv" else {})).tolist()
+        options[name] = shaped(name, value, **OPTIONS[estimator][name]).tolist()
     if not 0 <= options.get("alpha", 0) <= 1:
         raise InputError(f"alpha: has to be from 0 to 1, not {options['alpha']}")
     sigma = np.exp(log_sigma)
-
-    def total(arrays):
-        log_p = value_of(log_joint, arrays[0], "log_joint", 2)
-        return [np.sum(log_p)], log_p
-
+    total = lambda arrays: (
+        [np.sum(log_p := value_of(log_joint, arrays[0], "log_joint", 2))], log_p
+    )  # fmt: skip
     ((dlog_p,),), log_p = gradients(total, [mu + sigma * eps])
     if not np.any(finite(dlog_p, "log_joint")) and np.ptp(log_p) > 0:
         raise InputError("log_joint: has slope 0 at every z, but varies: it jumps between them")

@@ -36,7 +36,7 @@ from categorical import (CategoricalToy, check_samples, conditional, gumbel, har
 # common before numpy: it chooses the number of BLAS threads
 from common import Assign, InputError, gradients, init_mlp, log_mean_exp, mlp
 from common import one_of, shaped, sigmoid, stop_gradient, with_slope
-from concrete import check_slope, finite, positive
+from concrete import check_slope, finite, no_effect, positive
 from rebar import adaptive
 from harness import class_flags, cli
 from harness.data import load_dataset
@@ -212,7 +212,8 @@ def rebar(model, params, x, noise, temperature, eta, baseline, *, conditional="c
     The terms with η are summed over the layer that is relaxed; below it are the b, and above it
     plain relaxed samples, the same for h and h̃. η is one per parameter, C a number or (batch,).
     """
-    shaped("eta", eta, tensors=len(params))
+    if len(eta) != len(params):
+        raise InputError(f"eta: has to be one number per parameter, {len(params)}, not {len(eta)}")
     f_b, r, c = r_and_c(model, params, x, noise, temperature, baseline, conditional)
     return f_b, [r_k + eta_k * c_k for r_k, eta_k, c_k in zip(r, eta, c)]
 
@@ -304,20 +305,22 @@ OPTIONS = {  # of gradient_samples, by estimator
 }  # fmt: skip
 
 
-def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature=0.5, **options):
+def gradient_samples(f, logits, u, v, *, estimator="gumbel-softmax", temperature=None, **options):
     """n independent single-sample estimates of d/dlogits E[f(b)], by that --estimator: (n, D, C).
 
     f maps one-hots (n, D, C) to (n,). `logits` has shape (D, C), the uniforms u and v (n, D, C); v
-    only matters for conditional "independent" and "gumbel-rao". OPTIONS has the other options: eta
-    is by default 1, baseline 0; for the rest see rebar and reinmax.hard. "reinforce" has no use for
-    the temperature. Raises InputError, a ValueError, for other shapes and options.
+    only matters for conditional "independent" and "gumbel-rao". T is by default .5; "reinforce" has
+    none. OPTIONS has the other options: eta is by default 1, baseline 0; for the rest see rebar,
+    gumbel_softmax and reinmax.hard. Raises InputError, a ValueError, for other shapes and options.
     """
     one_of("estimator", estimator, OPTIONS)
     for name in options:
         if name not in OPTIONS[estimator]:
             raise InputError(f"{name}: estimator {estimator} has no such option")
     logits, u, v = check_samples(logits, u, v)
-    positive("temperature", temperature)
+    if estimator == "reinforce":
+        no_effect(estimator, temperature=temperature)
+    temperature = positive("temperature", 0.5 if temperature is None else temperature)
     eta = shaped("eta", options.pop("eta", 1.0))
     baseline = shaped("baseline", options.pop("baseline", 0.0))
     if estimator != "reinforce":

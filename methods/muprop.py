@@ -140,8 +140,8 @@ def gradient_samples(f, logits, u, v, *, s0=1.0, s1=None, baseline=0.0, simple=F
     """n independent single-sample estimates of d/dlogits E[f(b)]: (n, D), for f: (n, D) -> (n,).
 
     `logits` has shape (D,), the uniforms u and v (n, D); v is not used. f has to be differentiable,
-    but for `simple`, which is REINFORCE with the baseline s0 f(σ(logits)) + baseline, without s1,
-    by default 1.
+    but for `simple`, which is REINFORCE with the baseline s0 f(σ(logits)) + baseline. That has no
+    s1, which is by default 1.
     """
     if simple:
         no_effect("simple", s1=s1)

@@ -156,7 +156,7 @@ def gradient_samples(f, logits, u, v, *, estimator="reinmax", temperature=1.0,
     Raises InputError, a ValueError, for other shapes and options, and for an f that jumps.
     """
     logits, u, v = check_samples(logits, u, v)
-    if estimator != "gumbel-rao":
+    if one_of("estimator", estimator, ESTIMATORS) != "gumbel-rao":
         no_effect(estimator, inner=inner)
     inner = 10 if inner is None else inner
     check(estimator, forward_temperature, inner)

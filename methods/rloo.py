@@ -54,7 +54,7 @@ def advantage(f, baseline="leave-one-out"):
     """What multiplies ∇log q(b_k): f_k − C_k, or what --baseline says; f has shape (images, K)."""
     K = f.shape[1]
     if baseline == "grpo":
-        f = f - f[:, :1]  # equal values become 0, and so has their standard deviation to
+        f = f - f[:, :1]  # equal values are 0 exactly, and so is their standard deviation
     centred = f - np.sum(f, axis=1, keepdims=True) / K
     if baseline == "leave-one-out":
         return centred * (K / (K - 1))  # the same as f_k − C_k

@@ -141,7 +141,7 @@ def estimate(model, params, aux, x, noise, *, samples=2, estimator="rodeo"):
     b, a = model.infer(params, x, hard)
     L = len(b)
 
-    def sum_of_f(tensors):  # of b, then params; the direct derivative: −log q's own has mean zero
+    def sum_of_f(tensors):  # b, then params; the logits are fixed in params: E[∇log q] = 0
         b, params = tensors[:L], tensors[L:]
         _, a = model.infer(stop_gradient(params), x, lambda layer, a_l: b[layer])
         f = model.bound(params, x, b, a)

@@ -220,6 +220,9 @@ def exact_variance(f, logits, K, estimator):
     C = len(shaped("logits", logits, finite=False, C=None))
     if K not in range(2, min(C, MOST) + 1):
         raise InputError(f"K: has to be from 2 to {min(C, MOST)}, not {K}")
+    if K == C:  # the exact sum
+        return 0.0
+    K = int(K)
     log_p, values = log_softmax(check_logits([logits])[0]), value_of(f, np.eye(C)[:, None])
     score = np.eye(C) - np.exp(log_p)  # ∇log p(b)
     if estimator == "unordered":

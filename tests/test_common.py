@@ -428,7 +428,10 @@ def test_assigned_state_is_kept_as_it_is():
 
 
 @pytest.mark.parametrize(("result", "message"), [
-    (([0.0], [np.zeros(1)]), "a bound, gradients and gradients of aux"),
+    ((np.zeros(1), [np.zeros(1)]), "a bound, a list of gradients and one for aux"),
+    ((np.zeros(1), [np.zeros(1)], None), "a bound, a list of gradients and one for aux"),
+    ((0.0, [np.zeros(1)], [np.zeros(2)]), "the bound of every row, (rows,)"),
+    ((np.zeros(1), [[[1.0], 2.0]], [np.zeros(2)]), "[(1,)], not lists of several lengths"),
     (([0.0], [np.zeros(2)], [np.zeros(2)]), "params, of the shapes [(1,)], not [(2,)]"),
     (([0.0], [np.zeros(1)], []), "aux, of the shapes [(2,)], not []"),
     (([0.0], [np.zeros(1)], [common.Assign(np.zeros(3))]), "aux, of the shapes [(2,)], not [(3,)]"),

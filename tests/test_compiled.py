@@ -115,7 +115,7 @@ def test_checkpoints_are_interchangeable(tmp_path):
     whole = trained(tmp_path / "whole", *words, "--compile")
     half = [*words, "--steps", 10]
     for name, first, then in (
-        ("same", ["--compile"], ["--compile"]), ("back", ["--compile"], []),
+        ("same", ["--compile"], []), ("back", ["--compile"], ["--no-compile"]),
         ("forth", [], ["--compile"]),
     ):  # fmt: skip
         trained(tmp_path / name, *half, *first)
@@ -123,14 +123,14 @@ def test_checkpoints_are_interchangeable(tmp_path):
         arrays, rows = read(tmp_path / name)
         assert_close(whole, (arrays, rows), extended=True)
         config = json.loads((tmp_path / name / "config.json").read_text())
-        assert config["flags"]["compile"] == bool(then)
+        assert config["flags"]["compile"] == (name != "back")
         if name == "same":
             for key in whole[0].keys() - {"seconds"}:
                 assert np.array_equal(arrays[key], whole[0][key]), key
 
 
 def test_a_compiled_run_goes_on_where_jax_is_absent(tmp_path):
-    """Eagerly, without the flag; with it one line says what is missing, and how to go on."""
+    """Eagerly, with --no-compile; else one line says what is missing, and how to go on."""
     pytest.importorskip("jax")
     absent = """if True:
         import importlib.util, runpy
@@ -142,10 +142,10 @@ def test_a_compiled_run_goes_on_where_jax_is_absent(tmp_path):
     """
     trained(tmp_path / "run", "rebar", *SBN, "--steps", 5, "--compile")
     words = ["--resume", tmp_path / "run", "--steps", 10, "--no-plots"]
-    code, _, err = run("rebar", *words, "--compile", code=absent)
-    hint = "needs JAX: pip install jax, or leave the flag away"
+    code, _, err = run("rebar", *words, code=absent)
+    hint = "needs JAX: pip install jax, or say --no-compile"
     assert (code, err) == (2, f"rebar.py: error: --compile: {hint}\n")
-    assert run("rebar", *words, code=absent)[::2] == (0, "")
+    assert run("rebar", *words, "--no-compile", code=absent)[::2] == (0, "")
     assert read(tmp_path / "run")[0]["step_count"] == 10
 
 

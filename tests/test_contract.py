@@ -300,6 +300,11 @@ def test_an_option_of_another_estimator_of_classes_is_refused():
             M.gumbel_softmax.gradient_samples(
                 of_classes, A, W, W, estimator=estimator, **{option: 3}
             )
+    with pytest.raises(ValueError, match=r"^temperature: has no effect with reinforce"):
+        call_classes("reinforce", temperature=3)
+    with pytest.raises(ValueError, match=r"^estimator: choose from reinmax, st"):
+        M.reinmax.gradient_samples(lambda b: b[:, 0], [0], W[:, :1, 0], W[:, :1, 0], inner=5,
+                                   estimator="reinmx")  # fmt: skip
     np.testing.assert_array_equal(call_classes("rebar"), call_classes("rebar", eta=1, baseline=0))
     assert np.abs(call_classes("rebar") - call_classes("rebar", eta=0.5)).max() > 1e-3
 

@@ -186,6 +186,22 @@ def test_a_signal_that_was_held_back_goes_to_whom_it_belongs():
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_signal_long_after_the_first_counts(monkeypatch):
+    """A user's code may have caught the first one; what comes within ten seconds does nothing."""
+    before = {number: signal.getsignal(number) for number in M.stopping.SIGNALS}
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        M.stopping.heed_signals()
+        handler = signal.getsignal(signal.SIGTERM)
+        for seconds, ends in ((100, True), (109, False), (111, True), (112, False)):
+            monkeypatch.setattr(M.stopping.time, "monotonic", lambda seconds=seconds: seconds)
+            with contextlib.nullcontext() if not ends else pytest.raises(KeyboardInterrupt):
+                handler(signal.SIGTERM, None)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_a_run_in_a_thread(tmp_path, finished):
     """As a notebook's worker starts it: no signals there, and the same run."""
     flags = [*SMALL, "--steps", 60, "--log-every", 5, "--out", tmp_path / "run"]

@@ -876,6 +876,17 @@ def test_one_class_has_nothing_to_say():
         assert all(np.all(g == 0) for g, n in zip(grads, model.names) if n.startswith("q"))
 
 
+def test_rebar_can_be_differentiated_by_eta(rng):
+    """The estimates are linear in η, so their slope is the difference at 1 and 0: 1e-12."""
+    f, u = lambda h: anp.sum(h**2, axis=(-2, -1)), rng.random((5, 2, 3))
+    logits = rng.standard_normal((2, 3))
+    at = lambda eta: anp.sum(
+        M.gumbel_softmax.gradient_samples(f, logits, u, u, estimator="rebar", eta=eta)[0, 0]
+    )
+    assert abs(at(1.0) - at(0.0)) > 1e-3
+    assert grad(at)(0.7) == pytest.approx(at(1.0) - at(0.0), rel=1e-12)
+
+
 def test_unknown_choices_of_rebar_are_refused(rng):
     f = lambda h: anp.sum(h**2, axis=(-2, -1))
     tiled, u = [np.zeros((5, 2, 3))], rng.random((5, 2, 3))

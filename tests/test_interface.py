@@ -244,6 +244,13 @@ def test_a_promise_that_is_broken(name):
     assert str(error.value).startswith(message), str(error.value)
 
 
+@pytest.mark.parametrize("dtype", [float, "f8", np.dtype("float64")])
+def test_other_words_for_the_same(dtype):
+    model = type("Mine", (Deep,), {"dtype": dtype})()
+    model.units = np.array(model.units)
+    check_interface(model, IMAGES)
+
+
 def test_images_that_are_not_finite():
     images = np.where(IMAGES == 1, np.nan, IMAGES)
     with pytest.raises(common.InputError, match="images gives what is not finite"):

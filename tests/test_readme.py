@@ -1,6 +1,7 @@
 """The READMEs: links and anchors, Python blocks, quoted commands; no method is left out."""
 
 import argparse
+import importlib.util
 import json
 import re
 import runpy
@@ -331,6 +332,9 @@ def test_the_program_of_the_methods_page_trains(mine, tmp_path):
     with np.load(tmp_path / "run" / "checkpoint.npz") as file:
         assert file["step_count"] == 220
         assert file["aux"] == pytest.approx(bounds[-1], abs=1.5)
+    if importlib.util.find_spec("jax"):
+        done = python(*words[:-1], tmp_path / "compiled", "--steps", 40, "--compile")
+        assert (done.returncode, done.stderr) == (0, "")
     done = python(mine, "--toy", "--steps", 60, "--no-plots", "--out", tmp_path / "toy")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("moving average θ ")

@@ -1,7 +1,7 @@
 """M2: its bounds by hand, below the exact evidence, and the six gradients of E_{q(y|x)}: exact,
 unbiased, biased, all by enumeration of y and quadrature over the noise; then runs and mutations.
 
-The tiny model has 3 pixels, z of one dimension, K classes. Integrals over a normal variable are
+The tiny model has 3 pixels, z of one dimension, C classes. Integrals over a normal variable are
 trapezoidal sums, which converge exponentially.
 """
 

@@ -213,8 +213,11 @@ def test_the_exact_variance_refuses_what_has_none():
     ):
         with pytest.raises(M.common.InputError, match=f"^{message}"), np.errstate(invalid="ignore"):
             M.unordered.exact_variance(*arguments)
-    for estimator in ESTIMATORS:  # all values are in S, and logits may be a list of integers
-        assert M.unordered.exact_variance(f, [0, 1, 0], 3, estimator) == pytest.approx(0, abs=1e-15)
+    for estimator in ESTIMATORS:
+        assert M.unordered.exact_variance(f, [0, 1, 0], 3, estimator) == 0  # all values are in S
+        assert M.unordered.exact_variance(f, [900, 0, 1], 3, estimator) == 0
+        two = [M.unordered.exact_variance(f, [0, 1, 0], K, estimator) for K in (2, 2.0)]
+        assert two[0] == two[1] > 0.01
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -6,6 +6,7 @@ noisier. Equal on the same u and v is strong evidence.
 
 import ast
 import inspect
+import itertools
 import re
 from typing import NamedTuple
 
@@ -17,11 +18,8 @@ from harness.cases import function
 
 import numpy as np
 
-PASSED_ON = {  # options that gradient_samples hands to another function
-    "rebar": ("relaxation", "conditional", "control_variate", "as_released"),
-    "gumbel_softmax": ("straight_through", "eta", "baseline", "conditional", "forward_temperature",
-                       "inner"),
-}  # fmt: skip
+# Options that gradient_samples of rebar.py hands to another function; gumbel_softmax.py has OPTIONS
+PASSED_ON = {"rebar": ("relaxation", "conditional", "control_variate", "as_released")}
 ROWS = 200  # estimates of every function at every scale of the logits
 TOLERANCE = 1e-6  # relative
 RARE = (
@@ -90,7 +88,8 @@ def with_options(name, samples, options):
     """`samples`, our gradient_samples of the method `name`, with `options`. Raises InputError."""
     own = {key: p for key, p in inspect.signature(samples).parameters.items()
            if p.kind is p.KEYWORD_ONLY}  # fmt: skip
-    known = [*own, *PASSED_ON.get(name, ())]
+    of_estimators = samples.__globals__.get("OPTIONS", {}).values()
+    known = [*own, *PASSED_ON.get(name, ()), *dict.fromkeys(itertools.chain(*of_estimators))]
     for option, value in options.items():
         if option not in known:
             raise InputError(f"--against: {name} has no option '{option}': "

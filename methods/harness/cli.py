@@ -107,7 +107,7 @@ class Parser(argparse.ArgumentParser):
         return next((flag for flag in flags if flag in self.given), flags[0] if flags else dest)
 
     def differs(self, dest, theirs, ours):
-        """What a run has that has another args.dest than ours: "--hidden 6, not 7", "no --toy"."""
+        """How `theirs`, args.dest of a run, and ours differ, in words: "--hidden 6, not 7"."""
         flag = self.flag_of(dest)
         if isinstance(theirs, bool):
             return flag if self._option_string_actions[flag].const is theirs else f"no {flag}"
@@ -124,7 +124,7 @@ SEED = number(int, 0, 2**63 - 1)
 OTHERS = "mnist-grey"  # whose settings a file of the user's own gets
 TOY = {"steps": 5000, "lr": 1e-3}
 READ_BY_TOY = ("--steps", "--lr", "--samples", "--seed", "--no-plots", "--target")
-RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", *SWITCHES}
+RESUME_MAY_CHANGE = {"resume", "steps", "log_every", "eval_every", "compile", *SWITCHES}
 
 
 def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=None, steps=None,
@@ -186,13 +186,14 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
            metavar="K")  # fmt: skip
     p.flag("--out", "new folder; default: runs/<method>-<dataset>-<time>", type=folder,
            metavar="DIR")  # fmt: skip
-    again = "--no-plots, --tensorboard" + ", --compile" * compiled
-    p.flag("--resume", f"go on with the run in DIR, with its own settings; but say again: {again}",
-           type=folder, metavar="DIR")  # fmt: skip
+    p.flag("--resume", "go on with the run in DIR, with its settings; but say again: --no-plots, "
+           "--tensorboard", type=folder, metavar="DIR")  # fmt: skip
     p.flag("--no-plots", "write no figures", action="store_true")
     p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
     if compiled:
-        p.flag("--compile", "run the step as one program of JAX (needs jax)", action="store_true")
+        p.flag("--compile", "run the step as one program of JAX (needs jax), or, to resume such a "
+               "run without, not", action=argparse.BooleanOptionalAction)  # fmt: skip
+        p.set_defaults(compile=False)
     if sbn:
         p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
         p.flag("--target", "of the toy", 0.45, type=number(float, 0, 1e6))

@@ -16,7 +16,8 @@ A program does not change. A random number drawn inside `estimate`, a clock, a c
 would be a constant of it. So the first steps are computed eagerly, too, twice each, until two have
 agreed: all digits of the two eager gradients, and the compiled one up to rounding. The run is
 refused once three have not. One or two may differ by chance: at the kink of a relu, or where a bit
-is just at its threshold. What begins to change later, as at the 1,000th call, is not noticed.
+is just at its threshold. What changes later, as at the 1,000th call, or slowly from step to step,
+is not noticed.
 """
 
 import importlib
@@ -37,7 +38,7 @@ STATE = ("params", "aux", "ascent_m", "ascent_v", "descent_m", "descent_v", "var
 def require_jax():
     """Raise InputError, with the command that installs JAX, if it is not there."""
     if importlib.util.find_spec("jax") is None:
-        raise InputError("--compile: needs JAX: pip install jax, or leave the flag away")
+        raise InputError("--compile: needs JAX: pip install jax, or say --no-compile")
 
 
 def ascended(jnp, adam, vector, g, m, v, rate):

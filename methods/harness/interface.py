@@ -51,17 +51,23 @@ def check_interface(model, images, file=None):
 
 
 def check_attributes(model):
-    units, names, lists = model.units, model.names, (list, tuple)
+    units, names, lists = model.units, model.names, (list, tuple, np.ndarray)
     for name, right, wanted in (
         ("units", isinstance(units, lists) and all(isinstance(n, Integral) for n in units),
          "a list, of how many bits each layer has"),
         ("names", isinstance(names, lists), "a list, with a name for each array of init"),
-        ("dtype", model.dtype in (np.float32, np.float64, "float32", "float64"),
-         "np.float32 or np.float64"),
+        ("dtype", is_float(model.dtype), "np.float32 or np.float64"),
         ("task", model.task in ("generate", "predict"), "'generate' or 'predict'"),
     ):  # fmt: skip
         if not right:
             raise InputError(f"{name} is {getattr(model, name)!r}; it has to be {wanted}")
+
+
+def is_float(dtype):
+    try:
+        return np.dtype(dtype) in (np.float32, np.float64)
+    except TypeError:
+        return False
 
 
 class Guarded:
@@ -98,7 +104,8 @@ class Guarded:
 def read_only(argument):
     """An argument of a function of the model, of which no array can be changed."""
     if isinstance(argument, (list, tuple)):
-        return type(argument)(map(read_only, argument))
+        kind = tuple if isinstance(argument, tuple) else list
+        return kind(map(read_only, argument))
     if isinstance(argument, np.ndarray):
         argument = argument.view()
         argument.flags.writeable = False

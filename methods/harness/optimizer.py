@@ -66,13 +66,20 @@ def assign_state(aux, aux_grads):
 
 
 def as_promised(result, params, aux):
-    """The result of an estimate for these lists of arrays; InputError if it has another form."""
-    if not isinstance(result, (tuple, list)) or len(result) < 3:
-        raise InputError("estimate has to return a bound, gradients and gradients of aux")
+    """bound, grads, aux_grads, … as an estimate returns them; InputError if they are others."""
+    several = (tuple, list)
+    if not isinstance(result, several) or len(result) < 3 or not all(
+        isinstance(part, several) for part in result[1:3]
+    ):  # fmt: skip
+        raise InputError("estimate has to return a bound, a list of gradients and one for aux")
     for what, arrays, found in (("params", params, result[1]), ("aux", aux, result[2])):
         wanted = [np.shape(a) for a in arrays]
-        shapes = [np.shape(g.value if isinstance(g, Assign) else g) for g in found]
+        try:
+            shapes = [np.shape(g.value if isinstance(g, Assign) else g) for g in found]
+        except ValueError:  # lists of several lengths
+            shapes = "lists of several lengths"
         if shapes != wanted:
             raise InputError(f"estimate has to return gradients of {what}, of the shapes {wanted}, "
                              f"not {shapes}")  # fmt: skip
-    return result
+    bound, grads, aux_grads, *more = result
+    return bound, [*grads], [*aux_grads], *more

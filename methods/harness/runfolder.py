@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 # These change no number: a resumed run has those of its own command line, not of the first one.
-SWITCHES = ("compile", "tensorboard", "no_plots")
+SWITCHES = ("tensorboard", "no_plots")
 
 
 @contextlib.contextmanager

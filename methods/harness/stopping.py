@@ -1,8 +1,10 @@
 """How a run ends before its time: by a signal, which saves, or on a value that is not finite."""
 
 import contextlib
+import math
 import signal
 import threading
+import time
 
 import numpy as np
 
@@ -19,15 +21,19 @@ def interrupt(number, frame=None):
     raise KeyboardInterrupt(int(number))
 
 
-def interrupt_once(number, frame=None):
-    """interrupt; whatever signals follow find a program that saves and ends, and change nothing."""
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    interrupt(number)
-
-
 def heed_signals():
-    """Have the first of SIGTERM, SIGHUP and Ctrl-C end a run as Ctrl-C does, and ignore others."""
+    """Have SIGTERM, SIGHUP and Ctrl-C end a run as Ctrl-C does.
+
+    The program then saves and ends. What comes within ten seconds of a signal changes nothing. What
+    comes later does: the program may hang, or a user's code may have caught the first one.
+    """
+    last = [-math.inf]
+
+    def interrupt_once(number, frame=None):
+        if time.monotonic() > last[0] + 10:
+            last[0] = time.monotonic()
+            interrupt(number)
+
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):

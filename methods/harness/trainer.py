@@ -88,7 +88,10 @@ class Trainer:
 
     def estimated(self, params, aux, x, noise):
         """What the estimate returns for the model. Raises InputError if it has another form."""
-        return as_promised(self.estimate(self.model, params, aux, x, noise), params, aux)
+        result = as_promised(self.estimate(self.model, params, aux, x, noise), params, aux)
+        if np.ndim(result[0]) != 1:
+            raise InputError("estimate has to return the bound of every row, (rows,)")
+        return result
 
     def update(self, x, noise):
         """The step for images and noise; returns what is to be logged of it."""

@@ -19,11 +19,12 @@ from runs import ROOT, kept, log_rows, save, train_all, write
 from harness import figures
 
 METHODS = {  # the beginning of a run's name, which begins with the method: (label, further flags)
-    "nvil": ("NVIL", ""), "muprop": ("MuProp", ""), "concrete": ("Concrete", ""),
+    "nvil": ("NVIL", ""), "muprop": ("MuProp", ""), "concrete": ("Concrete", "--temperature .1"),
     "rebar": ("REBAR", ""), "relax": ("RELAX", ""),
     "rloo": ("RLOO, K = 2", "--samples 2 --batch-size 12"),
     "disarm": ("DisARM", "--batch-size 12"), "reinmax": ("ReinMax", ""),
     "nvil-1e-3": ("NVIL at 1e-3", "--lr 1e-3"),
+    "concrete-.5": ("Concrete at .5", "--temperature .5"),
 }  # fmt: skip
 PUBLISHED = {  # Grathwohl et al. 2018 (arXiv 1711.00123), table 1
     "mnist-1": (-112.5, -111.7, -111.3, -111.6, -111.20),

@@ -1,6 +1,6 @@
 """ReinMax and straight-through on a categorical VAE, in the configuration of the authors' code.
 
-The configuration of github.com/LiyuanLucasLiu/ReinMax (PyTorch): N variables of K classes, nets
+The configuration of github.com/LiyuanLucasLiu/ReinMax (PyTorch): N variables of C classes, nets
 784-512-256-NK and back with ReLU, PyTorch's initialisation, all 60,000 training images with grey
 pixels as soft targets, batch 100, −log p(x|b) of one sample + the analytic KL to the uniform prior
 (at temperature 1, differentiated exactly), Adam or RAdam with lr 5e-4, five epochs. The estimators
