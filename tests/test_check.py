@@ -469,10 +469,11 @@ def test_collection(name):
 
 
 @pytest.mark.parametrize("estimator", M.rodeo.ESTIMATORS)
-def test_rodeo_with_a_network(estimator):
+def test_rodeo_with_weights_of_its_own(estimator):
     rng = np.random.default_rng(0)
     rho = [rng.standard_normal(shape) for shape in ((2, 4), (4,), (4, 2), (2,))]
-    own = partial(M.rodeo.gradient_samples, estimator=estimator, rho=rho, beta=0.7)
+    options = {"rho": rho, "beta": 0.7} if estimator == "rodeo" else {"alpha": 0.7}
+    own = partial(M.rodeo.gradient_samples, estimator=estimator, **options)
     check.check(own, bits=2, samples=2, **QUICK).assert_unbiased()
 
 

@@ -1052,11 +1052,11 @@ MUTATIONS = {
     ),
     "Rolfe's term of side 1 left out": (
         everything("dvae_spike_exp"),
-        ("z1 = z1 + slope1 * (a1 - stop_gradient(a1))", "z1 = z1 + 0 * slope1"),
+        ("with_slope(z1, a1, slope1)", "z1"),
     ),
     "Rolfe's term of side 2 left out": (
         four_groups("dvae_spike_exp"),
-        ("z2 = z2 + sigmoid(a2) - stop_gradient(sigmoid(a2))", "z2 = z2 + 0 * a2"),
+        ("with_slope(z2, sigmoid(a2), 1)", "z2"),
     ),
     "DVAE++ with q(z1|x) for q(z1|ζ, x)": (
         everything("dvaepp_exp"),
