@@ -879,7 +879,7 @@ def test_bad_shapes_from_an_estimate():
         "or above 1e100": lambda *args: (None, [g + 1e200 for g in biased(*args)[1]], []),
         "gradients of params, of the shapes": lambda *args: (None, biased(*args)[1][:-1], []),
         "not finite": lambda *args: (None, [g * np.nan for g in biased(*args)[1]], []),
-        "a bound, gradients and gradients of aux": lambda *args: biased(*args)[:2],
+        "a bound, a list of gradients and one for aux": lambda *args: biased(*args)[:2],
         "gradients of aux, of the shapes": lambda *args: (*biased(*args)[:2], [np.zeros(3)]),
     }
     for message, estimate in wrong.items():

@@ -361,7 +361,7 @@ WRONG = {  # a file, and what is said of it
     "init": ("def init_aux(rng, model): return 1 / 0\n" "def estimate(*args): pass",
              "ZeroDivisionError: division by zero"),
     "two": ("def estimate(model, params, aux, x, noise): return 0, params",
-            "two.py: estimate has to return a bound, gradients and gradients of aux"),
+            "two.py: estimate has to return a bound, a list of gradients and one for aux"),
     "shape": ("def estimate(model, params, aux, x, noise): return 0, [p.T for p in params], []",
               "(6, 64), (64,)], not [(6, 64), (6,), (6,), (64, 6), (64,)]"),
     "nan": ("def estimate(model, params, aux, x, noise):\n"

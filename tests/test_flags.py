@@ -30,7 +30,7 @@ PROGRAMS = sorted(
 SKIPPED = {"--help", "--out", "--resume",  # they say where, not what
            "--add",  # needs a file: see test_compare.py
            "--inference-only",  # needs a run: see test_dreg.py
-           "--compile"}  # needs jax: see test_compiled.py  # fmt: skip
+           "--no-compile"}  # and --compile needs jax: see test_compiled.py  # fmt: skip
 TRAINING = ["--dataset", "--task", "--layers", "--hidden", "--nonlinear", "--batch-size",
             "--dynamic-binarization", "--log-every", "--eval-every", "--eval-samples",
             "--tensorboard", "--activation", "--slope", "--no-centring", "--prior", "--init",
