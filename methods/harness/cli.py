@@ -191,8 +191,8 @@ def parser(method, description, *, sbn=True, dynamic=False, digits=None, full=No
     p.flag("--no-plots", "write no figures", action="store_true")
     p.flag("--tensorboard", "also log to TensorBoard (needs tensorboardX)", action="store_true")
     if compiled:
-        p.flag("--compile", "run the step as one program of JAX (needs jax), or, to resume such a "
-               "run without, not", action=argparse.BooleanOptionalAction)  # fmt: skip
+        p.flag("--compile", "run the step as one program of JAX (needs jax); --no-compile resumes "
+               "such a run without it", action=argparse.BooleanOptionalAction)  # fmt: skip
         p.set_defaults(compile=False)
     if sbn:
         p.flag("--toy", "fit one bit instead: minimise E[(b - target)^2]", action="store_true")
