@@ -152,7 +152,7 @@ def toy_of_classes(args, gradient_samples):
     mean = lambda g: weights @ g
     centred = {"baseline": mean(f(categorical.hard_sample(logits, u)))}  # C = E[f]
 
-    def samples(T, **options):
+    def samples(T, **options):  # None: of an estimator that has no temperature
         return gradient_samples(f, logits, u, u, temperature=T, **options)[:, 0]
 
     def best_rebar(T):
@@ -163,7 +163,7 @@ def toy_of_classes(args, gradient_samples):
     methods = {
         "Gumbel-Softmax": samples,
         "straight-through": partial(samples, straight_through=True),
-        "REINFORCE, C = E[f]": partial(samples, estimator="reinforce", **centred),
+        "REINFORCE, C = E[f]": lambda T: samples(None, estimator="reinforce", **centred),
         "REBAR, the same C, best η": best_rebar,
     }
     temperatures = np.geomspace(0.05, 5, 31)
