@@ -78,6 +78,7 @@ def row(name, command, folder):
         "highest_train_bound": best["train_bound"], "at_step": int(best["step"]),
         "valid_bound": valid[-1] if valid else None, "test_bound": last.get("test_bound"),
         "log_grad_variance": last["log_grad_variance"],
+        **{key: last[key] for key in ("relaxed_objective",) if key in last},
         "curve": [[int(r["step"]), round(r["train_bound"], 3), round(r["log_grad_variance"], 3)]
                   for r in whole[:: max(1, len(whole) // 50)]],
     }  # fmt: skip
